@@ -1,0 +1,108 @@
+/* The operator contract: what every operator of a chain implements and what the task gives it.
+ * All callbacks run on the task thread that owns the operator; nothing here is shared. An operator is a struct whose first
+ * member is struct op. Batches passed in are borrowed; a kept one is ref'd. Batches passed to op_emit are taken.
+ * Order of calls: create -> restore (once per restored part, before open) -> open -> process/watermark/timer/snapshot …
+ *   -> end_input -> (notify_checkpoint_complete of the final checkpoint) -> close -> destroy. */
+#ifndef MILLRACE_OPS_OP_H
+#define MILLRACE_OPS_OP_H
+
+#include "common/base/error.h"
+#include "common/columnar/batch.h"
+#include "common/graph/job_graph.h"
+
+#include <stdint.h>
+
+struct op;
+struct op_context;
+struct snapshot;        /* taskmanager/state/snapshot.h: what an operator adds its state to at a barrier */
+struct restored_state;  /* taskmanager/state/snapshot.h: what an operator reads its state from */
+struct timer_service;   /* taskmanager/time/timer_service.h */
+struct books;           /* taskmanager/task/books.h */
+struct user_library;    /* taskmanager/task/user_library.h */
+
+enum source_status {
+    SOURCE_MORE,  /* poll again at once */
+    SOURCE_EMPTY, /* nothing now: wait for op_context.wake_fd, or for op_wake_at */
+    SOURCE_END,   /* bounded source: nothing ever again */
+};
+
+struct op_vtable {
+    const char *type; /* the operator type in the job graph: "map", "window", "kafka-source" … */
+    /* Parses ctx->spec; a bad option is an error that names it. ctx outlives the operator. */
+    MUST_CHECK struct error *(*create)(struct op_context *ctx, struct op **out);
+    /* Optional. Gets all state of this operator (by uid) that belongs to this subtask. */
+    MUST_CHECK struct error *(*restore)(struct op *op, struct restored_state *state);
+    MUST_CHECK struct error *(*open)(struct op *op);
+    /* input: 0, or 1 for the second input of a two-input operator. */
+    MUST_CHECK struct error *(*process)(struct op *op, uint32_t input, struct batch *batch);
+    /* The operator's input watermark rose to time. The task forwards it afterwards unless the operator returns through
+     * *forward a lower one. Optional: without it the watermark passes through. */
+    MUST_CHECK struct error *(*watermark)(struct op *op, int64_t time, int64_t *forward);
+    /* A processing-time wake-up that the operator asked for with op_wake_at. */
+    MUST_CHECK struct error *(*wake)(struct op *op, int64_t now_ms);
+    /* The barrier: adds everything that the operator needs to resume. Must not block and must not touch row data in
+     * proportion to the state's size: big state is handed over as a shared copy-on-write view (snapshot.h). */
+    MUST_CHECK struct error *(*snapshot)(struct op *op, uint64_t checkpoint_id, struct snapshot *snapshot);
+    /* Before the barrier: push out what is buffered (sinks flush here; may block on the outside). is_final: no more data. */
+    MUST_CHECK struct error *(*prepare_snapshot)(struct op *op, uint64_t checkpoint_id);
+    MUST_CHECK struct error *(*checkpoint_complete)(struct op *op, uint64_t checkpoint_id);
+    void (*checkpoint_aborted)(struct op *op, uint64_t checkpoint_id);
+    /* All inputs ended (or the job is stopped with drain): emit what is left. */
+    MUST_CHECK struct error *(*end_input)(struct op *op);
+    /* Releases outside resources; called once, also after a failure. */
+    void (*close)(struct op *op);
+    void (*destroy)(struct op *op);
+
+    /* Sources only. Emits at most about max_rows rows and says what to do next; never blocks. */
+    MUST_CHECK struct error *(*poll)(struct op *op, uint32_t max_rows, enum source_status *status);
+};
+
+struct op {
+    const struct op_vtable *vtable;
+    struct op_context *ctx;
+};
+
+/* Made by the task for each operator of the chain. Read-only for operators except where noted. */
+struct op_context {
+    const struct job_graph *graph;
+    const struct job_operator *spec; /* name, uid, type, options, schemas */
+    uint32_t subtask_index;
+    uint32_t parallelism;
+    uint32_t max_parallelism;
+    uint32_t key_group_first; /* this subtask's range, inclusive */
+    uint32_t key_group_last;
+    uint64_t attempt_number;
+    const char *task_name;          /* "ClickEvent Counter (1/2)" */
+    bool checkpointing_enabled;
+    uint64_t restored_checkpoint_id; /* 0: a fresh start */
+    struct books *books;             /* this operator's counters: written by the operator */
+    struct user_library *library;    /* NULL when the job has no shared object */
+    int wake_fd;                     /* eventfd of the task: any thread may write 8 bytes to it to have poll called again */
+    struct task *task;               /* private to task.c */
+    void *chain_link;                /* private to operator_chain.c */
+};
+
+/* ---- what an operator may call; implemented by taskmanager/task/operator_chain.c ---- */
+
+/* Emits rows of the operator's output schema downstream: to the next operator of the chain by direct call, or into the
+ * exchange. Takes batch; an empty batch is dropped. May block while the exchange is full (accounted as back pressure).
+ * Counts rows out in the books. */
+MUST_CHECK struct error *op_emit(struct op *op, struct batch *batch);
+/* To the side output that spec->side_outputs[index] names. */
+MUST_CHECK struct error *op_emit_side(struct op *op, uint32_t index, struct batch *batch);
+/* Sources: raises the watermark (ignored unless greater than the last), and says idle or active. */
+MUST_CHECK struct error *op_emit_watermark(struct op *op, int64_t time);
+MUST_CHECK struct error *op_emit_idle(struct op *op, bool is_idle);
+/* The operator's current input watermark (TIME_MIN before the first). */
+int64_t op_current_watermark(const struct op *op);
+/* Asks for wake() at or after this wall-clock time; the earliest pending one counts. */
+void op_wake_at(struct op *op, int64_t time_ms);
+/* True while the task could not go on because of back pressure during this poll interval: idleness clocks stand still. */
+int64_t op_blocked_ns_total(const struct op *op);
+/* A counter or gauge under Flink's name that shows in this operator's metrics; borrowed name. */
+void op_metric_set(struct op *op, const char *name, double value);
+
+/* The table of all operators: ops.def. NULL when unknown. */
+const struct op_vtable *op_vtable_find(const char *type);
+
+#endif
