@@ -1,0 +1,130 @@
+# Millrace. `make help` lists the targets; everything is built below $(BUILD), programs in $(BUILD)/bin.
+# Sources are found by folder: a new .c file needs no line here.
+#   SAN=address,undefined | SAN=thread   sanitizers, in a build folder of their own
+#   WERROR=1                             warnings are errors (CI and developers)
+#   V=1                                  show commands
+
+ROOT    := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+comma   := ,
+SAN     ?=
+BUILD   ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+CC      ?= gcc
+WERROR  ?= 0
+V       ?= 0
+Q       := $(if $(filter 1,$(V)),,@)
+
+VERSION := 0.1.0
+COMMIT  := $(shell git -C $(ROOT) rev-parse --short=7 HEAD 2>/dev/null || echo unknown)
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+            -Wvla -Wundef -Wformat=2 -Wswitch-enum -Wcast-qual -fno-common $(if $(filter 1,$(WERROR)),-Werror)
+OPT      ?= -O2
+CPPFLAGS += -D_GNU_SOURCE -I. -Iclient/api -DMILLRACE_VERSION='"$(VERSION)"'
+CFLAGS   += -std=c17 -g $(OPT) -fno-omit-frame-pointer -pthread $(WARNINGS) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined)
+LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
+
+# Libraries of each part (Debian's packages, by pkg-config name).
+LIBS_common     := libuv jansson libxxhash nettle yaml-0.1 liblz4
+LIBS_jobmanager := libmicrohttpd
+LIBS_runner     := rdkafka liblz4
+LIBS_client     := libcurl jansson
+pkg = $(shell pkg-config --libs $(1) 2>/dev/null)
+
+sources = $(sort $(foreach d,$(1),$(shell find $(d) -name '*.c' 2>/dev/null)))
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+SRC_common     := $(call sources,common)
+SRC_jobmanager := $(filter-out jobmanager/main.c jobmanager/compiler/%,$(call sources,jobmanager))
+SRC_compiler   := $(call sources,jobmanager/compiler)
+SRC_agent      := $(filter-out taskmanager/agent/main.c,$(call sources,taskmanager/agent))
+SRC_runner     := $(call sources,taskmanager/task taskmanager/net taskmanager/time taskmanager/state taskmanager/ops \
+                    taskmanager/formats taskmanager/connectors)
+SRC_client     := $(filter-out client/cli/main.c,$(call sources,client/cli client/rest))
+SRC_api        := $(filter-out %_test.c,$(wildcard client/api/*.c))
+SRC_jobs       := $(wildcard deploy/playground/jobs/*.c client/examples/*.c)
+SRC_tools      := $(wildcard deploy/playground/tools/*.c)
+SRC_unit       := $(call sources,tests/unit)
+SRC_support    := $(wildcard tests/support/*.c)
+
+LIB = $(BUILD)/lib
+COMMON_A := $(LIB)/libcommon.a
+
+PROGRAMS := $(if $(wildcard jobmanager/main.c),$(BUILD)/bin/jobmanager) \
+            $(if $(wildcard jobmanager/compiler/main.c),$(BUILD)/bin/job-compiler) \
+            $(if $(wildcard taskmanager/agent/main.c),$(BUILD)/bin/taskmanager) \
+            $(if $(wildcard taskmanager/runner_main.c),$(BUILD)/bin/task-runner) \
+            $(if $(wildcard client/cli/main.c),$(BUILD)/bin/flink)
+LIBMILLRACE := $(if $(SRC_api),$(LIB)/libmillrace.so)
+# click_count_job.c becomes ClickCountJob.so
+camel = $(shell echo $(1) | sed -E 's/(^|_)([a-z])/\U\2/g')
+JOBS  := $(foreach s,$(SRC_jobs),$(BUILD)/bin/$(call camel,$(basename $(notdir $(s)))).so)
+TOOLS := $(foreach s,$(SRC_tools),$(BUILD)/bin/$(subst _,-,$(basename $(notdir $(s)))))
+UNIT  := $(foreach s,$(SRC_unit),$(BUILD)/tests/$(basename $(notdir $(s))))
+
+.PHONY: all programs unit clean help
+.DEFAULT_GOAL := all
+all: programs
+programs: $(PROGRAMS) $(LIBMILLRACE) $(JOBS) $(TOOLS)
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(subst /,_,$(basename $<))) -MMD -MP -c $< -o $@
+
+$(LIB)/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+$(LIB)/libcommon.a: $(call objects,$(SRC_common))
+$(LIB)/libjobmanager.a: $(call objects,$(SRC_jobmanager))
+$(LIB)/libagent.a: $(call objects,$(SRC_agent))
+$(LIB)/librunner.a: $(call objects,$(SRC_runner))
+$(LIB)/libclient.a: $(call objects,$(SRC_client))
+$(LIB)/libsupport.a: $(call objects,$(SRC_support))
+
+link = @mkdir -p $(@D); $(if $(Q),:,echo) ; $(CC) $(LDFLAGS) -o $@ $(1) $(2)
+$(BUILD)/bin/jobmanager: $(BUILD)/obj/jobmanager/main.o $(LIB)/libjobmanager.a $(COMMON_A)
+	$(call link,$^,$(call pkg,$(LIBS_jobmanager) $(LIBS_common)) -ldl -lm)
+$(BUILD)/bin/job-compiler: $(call objects,$(SRC_compiler)) $(COMMON_A) | $(LIBMILLRACE)
+	$(call link,$^,-L$(LIB) -Wl$(comma)--no-as-needed -lmillrace -Wl$(comma)--as-needed -Wl$(comma)-rpath$(comma)'$$ORIGIN/../lib' $(call pkg,$(LIBS_common)) -ldl -lm)
+$(BUILD)/bin/taskmanager: $(BUILD)/obj/taskmanager/agent/main.o $(LIB)/libagent.a $(COMMON_A)
+	$(call link,$^,$(call pkg,$(LIBS_common)) -ldl -lm)
+# The runner preloads libmillrace, so that user code that was linked against it resolves.
+$(BUILD)/bin/task-runner: $(BUILD)/obj/taskmanager/runner_main.o $(LIB)/librunner.a $(COMMON_A) | $(LIBMILLRACE)
+	$(call link,$^,-L$(LIB) -Wl$(comma)--no-as-needed -lmillrace -Wl$(comma)--as-needed -Wl$(comma)-rpath$(comma)'$$ORIGIN/../lib' $(call pkg,$(LIBS_runner) $(LIBS_common)) -ldl -lm)
+$(BUILD)/bin/flink: $(BUILD)/obj/client/cli/main.o $(LIB)/libclient.a $(COMMON_A)
+	$(call link,$^,$(call pkg,$(LIBS_client) $(LIBS_common)) -ldl -lm)
+
+$(BUILD)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -MMD -MP -c $< -o $@
+$(LIB)/libmillrace.so: $(patsubst %.c,$(BUILD)/pic/%.o,$(SRC_api))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libmillrace.so -o $@ $^ $(call pkg,jansson)
+
+define job_rule
+$(BUILD)/bin/$(call camel,$(basename $(notdir $(1)))).so: $(BUILD)/pic/$(1:.c=.o) | $(LIBMILLRACE)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(LDFLAGS) -shared -o $$@ $$^ -L$(LIB) -lmillrace -Wl,-rpath,'$$$$ORIGIN/../lib'
+endef
+$(foreach s,$(SRC_jobs),$(eval $(call job_rule,$(s))))
+
+define tool_rule
+$(BUILD)/bin/$(subst _,-,$(basename $(notdir $(1)))): $(BUILD)/obj/$(1:.c=.o) $(COMMON_A)
+	$$(call link,$$^,$$(call pkg,rdkafka $(LIBS_common)) -ldl -lm)
+endef
+$(foreach s,$(SRC_tools),$(eval $(call tool_rule,$(s))))
+
+# A unit test is a program of its own: tests/unit/test_<noun>.c with a main that runs a Check suite (or tests/support's
+# runner). It may use anything of any part.
+unit: $(UNIT)
+define unit_rule
+$(BUILD)/tests/$(basename $(notdir $(1))): $(BUILD)/obj/$(1:.c=.o) $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
+	$$(call link,$(BUILD)/obj/$(1:.c=.o) -Wl$$(comma)--start-group $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A) -Wl$$(comma)--end-group,-rdynamic $$(call pkg,check rdkafka libmicrohttpd libcurl $(LIBS_common)) -ldl -lm)
+endef
+$(foreach s,$(SRC_unit),$(eval $(call unit_rule,$(s))))
+
+clean:
+	rm -rf build
+
+-include $(shell find $(BUILD)/obj $(BUILD)/pic -name '*.d' 2>/dev/null)
+-include mk/*.mk
