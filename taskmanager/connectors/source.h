@@ -1,0 +1,157 @@
+/* What all sources share: splits with their positions, watermarks and idleness, the batch in the making, the books, and the
+ * union state that brings a split back wherever it is assigned after a restore. A connector embeds struct source as its
+ * first member, fills in struct source_reader, and points its op_vtable's restore, poll, wake and snapshot at the functions
+ * below (or wraps them). One owner: the task thread.
+ *
+ * A connector in outline:
+ *   create:  source_init(&self->source, &vtable, &reader, ctx)
+ *   open:    for every split that source_owns(): split = source_add_split(…); its position: source_split_restored_position()
+ *   read:    loop: source_select_split(source, split);                  cheap when it is the same split
+ *                  [if (batch_builder_is_full(source->builder)) TRY(source_flush(source))]
+ *                  row = batch_builder_add_row(source->builder) …        or format_decode(…)
+ *                  source_count_record(source, bytes);                   every record, also filtered and malformed ones
+ *            or whole batches: source_emit_batch(source, split, batch, records, bytes)
+ *            split->is_caught_up = nothing more was there; split->is_finished = a bounded split ended
+ *   destroy: source_finish(&self->source)
+ *
+ * Watermark of a subtask = min over its splits that are neither idle nor finished; a subtask without splits says idle at
+ * once and so never holds time back. */
+#ifndef MILLRACE_CONNECTORS_SOURCE_H
+#define MILLRACE_CONNECTORS_SOURCE_H
+
+#include "common/base/bytes.h"
+#include "common/base/vec.h"
+#include "common/columnar/batch_builder.h"
+#include "taskmanager/ops/op.h"
+#include "taskmanager/task/books.h"
+#include "taskmanager/time/watermark_generator.h"
+
+struct source;
+
+enum malformed_mode { MALFORMED_FAIL, MALFORMED_SKIP, MALFORMED_DEAD_LETTER };
+
+struct source_split {
+    char *name;          /* "input-0"; unique within the operator */
+    uint64_t assignment; /* modulo parallelism = the subtask that reads it */
+    void *user;          /* the connector's own */
+    bool is_caught_up;   /* written by the connector: all that exists outside has been read; only then the idleness clock runs */
+    bool is_finished;    /* written by the connector: a bounded split that was read to its end */
+    /* the rest is private to source.c */
+    bool is_idle;
+    bool had_rows;            /* since the idleness clock last looked */
+    int64_t quiet_ns;         /* what the idleness clock shows */
+    struct watermark_generator watermark;
+    uint8_t *restored_position;
+    size_t restored_length;
+};
+
+/* What a connector implements. */
+struct source_reader {
+    /* Reads at most about max_rows rows into source->builder (or emits batches). Never blocks. SOURCE_EMPTY: the connector has the
+     * task's wake_fd written when there is more, or op_wake_at() was called. Rows in the builder are emitted by the base. */
+    MUST_CHECK struct error *(*read)(struct source *source, uint32_t max_rows, enum source_status *status);
+    /* Where to resume the split: any bytes. Everything read so far has been emitted when this is called. */
+    void (*write_position)(struct source *source, const struct source_split *split, struct bytes_writer *writer);
+    /* Optional, for on_error {mode: dead-letter}. */
+    MUST_CHECK struct error *(*dead_letter)(struct source *source, const struct source_split *split, int64_t offset, const void *bytes,
+                                            size_t length, const char *reason);
+};
+
+/* A split found in restored state that belongs to this subtask now and was not added yet. */
+struct source_restored_split {
+    char *name;
+    uint64_t assignment;
+    uint8_t *position;
+    size_t position_length;
+    int64_t max_timestamp;
+    int64_t watermark;
+    bool is_finished;
+    bool is_taken; /* source_add_split has brought it back */
+};
+
+struct source_run { /* consecutive rows of the builder that come from one split */
+    struct source_split *split;
+    uint32_t end_row;
+};
+
+struct source {
+    struct op op; /* first member */
+    const struct source_reader *reader;
+    struct batch_builder *builder; /* of the operator's schema */
+    enum malformed_mode on_malformed; /* from options.on_error.mode; FAIL by default */
+    VEC(struct source_split *) splits; /* read-only for connectors */
+    VEC(struct source_restored_split) restored; /* all splits of all old subtasks, wherever they belong now */
+    bool is_restored; /* there was state of this source: a split that is not in it is new, not a fresh start */
+    /* private */
+    struct watermark_options watermark;
+    struct event_time event_time;
+    VEC(struct source_run) runs;
+    struct source_split *current;
+    uint64_t run_records;
+    uint64_t run_bytes;
+    int64_t emitted_watermark;
+    int64_t next_watermark_ns;
+    int64_t idle_clock_ns;    /* when the idleness clock last looked */
+    int64_t idle_blocked_ns;  /* op_blocked_ns_total then */
+    bool idle_sent;           /* the last op_emit_idle value */
+    bool idle_known;          /* op_emit_idle was called at all */
+    bool is_reading;          /* inside reader->read */
+};
+
+/* Parses the options that all sources share (watermark, on_error). On failure nothing needs to be finished. */
+MUST_CHECK struct error *source_init(struct source *source, const struct op_vtable *vtable, const struct source_reader *reader,
+                                     struct op_context *ctx);
+void source_finish(struct source *source);
+
+/* ---- for the connector's op_vtable ---- */
+MUST_CHECK struct error *source_restore(struct op *op, struct restored_state *state);
+MUST_CHECK struct error *source_poll(struct op *op, uint32_t max_rows, enum source_status *status);
+MUST_CHECK struct error *source_wake(struct op *op, int64_t now_ms);
+MUST_CHECK struct error *source_snapshot(struct op *op, uint64_t checkpoint_id, struct snapshot *snapshot);
+
+/* ---- splits ---- */
+/* A stable number for a split that is only known by name. */
+uint64_t source_assignment_of_name(const char *name);
+bool source_owns(const struct source *source, uint64_t assignment);
+/* Adds a split that this subtask owns, with its restored watermark when the state has it. Copies name. */
+struct source_split *source_add_split(struct source *source, const char *name, uint64_t assignment);
+/* By name; NULL when the restored state has no such split. Any subtask may ask about any split. */
+const struct source_restored_split *source_find_restored(const struct source *source, const char *name);
+/* The bytes that write_position wrote; NULL when the split is new. Valid until source_finish. */
+const void *source_split_restored_position(const struct source_split *split, size_t *length);
+/* Forgets a split for good (a file that is done and will never come back). */
+void source_remove_split(struct source *source, struct source_split *split);
+
+/* ---- while reading ---- */
+void source_select_split_slow(struct source *source, struct source_split *split);
+/* The rows and records that follow come from this split. */
+static inline void source_select_split(struct source *source, struct source_split *split)
+{
+    if (source->current != split)
+        source_select_split_slow(source, split);
+}
+/* One record was taken from the outside, whatever becomes of it. */
+static inline void source_count_record(struct source *source, size_t bytes)
+{
+    source->run_records++;
+    source->run_bytes += bytes;
+}
+/* The record gives no row on purpose (a Kafka value of null). Count it with source_count_record too. */
+static inline void source_count_filtered(struct source *source)
+{
+    source->op.ctx->books->filtered++;
+}
+/* A record that could not be decoded: by on_error an error that names split, offset and a sample of the bytes, or counted
+ * and sampled in the books (and handed to reader->dead_letter). Count it with source_count_record too. */
+MUST_CHECK struct error *source_malformed(struct source *source, struct source_split *split, int64_t offset, const void *bytes,
+                                          size_t length, const char *reason);
+/* Emits the builder's rows now. Called by the base after read(); call it when the builder is full. */
+MUST_CHECK struct error *source_flush(struct source *source);
+/* Emits a whole batch of one split (takes it; rows still in the builder go first). records and bytes for the books. */
+MUST_CHECK struct error *source_emit_batch(struct source *source, struct source_split *split, struct batch *batch, uint64_t records,
+                                           uint64_t bytes);
+/* True when rows need an event time that the connector writes into the builder itself: the strategy asks for event time but
+ * names neither column nor function (Kafka: the record's timestamp). */
+bool source_wants_record_time(const struct source *source);
+
+#endif
