@@ -139,9 +139,24 @@ static void set(rd_kafka_conf_t *conf, const char *key, const char *value)
     }
 }
 
-/* Creates the topic when the broker can; one that exists already, or a broker that creates topics by itself, is fine. */
+static bool topic_exists(rd_kafka_t *producer, const char *name)
+{
+    /* All topics, because asking for one by name would make the broker create it with its own partition count. */
+    const struct rd_kafka_metadata *metadata;
+    bool is_found = false;
+    if (rd_kafka_metadata(producer, 1, NULL, &metadata, 15000) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return false;
+    for (int i = 0; i < metadata->topic_cnt; i++)
+        is_found |= strcmp(metadata->topics[i].topic, name) == 0;
+    rd_kafka_metadata_destroy(metadata);
+    return is_found;
+}
+
+/* Creates the topic if it is not there; a broker that cannot do so creates it by itself at the first event. */
 static void create_topic(rd_kafka_t *producer, const struct generator_options *options)
 {
+    if (topic_exists(producer, options->topic))
+        return;
     char text[512];
     rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(options->topic, options->partitions, 1, text, sizeof text);
     if (topic == NULL)

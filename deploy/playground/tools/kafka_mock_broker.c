@@ -80,6 +80,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     char text[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "log_level", "3", text, sizeof text); /* the hosting client has no broker of its own to talk to */
     rd_kafka_t *host = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
     rd_kafka_mock_cluster_t *cluster = host != NULL && brokers > 0 ? rd_kafka_mock_cluster_new(host, brokers) : NULL;
     if (cluster == NULL) {
