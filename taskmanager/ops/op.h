@@ -55,6 +55,9 @@ struct op_vtable {
 
     /* Sources only. Emits at most about max_rows rows and says what to do next; never blocks. */
     MUST_CHECK struct error *(*poll)(struct op *op, uint32_t max_rows, enum source_status *status);
+
+    /* The operator makes watermarks and idleness itself (assign_timestamps): those of its input stop here. */
+    bool generates_watermarks;
 };
 
 struct op {
