@@ -14,6 +14,7 @@
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/vec.h"
+#include "common/config/config.h"
 #include "common/graph/job_graph.h"
 #include "jobmanager/core/job_settings.h"
 #include "jobmanager/core/life_cycle.h"
@@ -53,7 +54,8 @@ struct taskmanager {
 
 /* One attempt of one subtask. */
 struct execution {
-    char *id;             /* "<graph attempt>_<vertex>_<subtask>_<attempt>", Flink's ExecutionAttemptID: the `execution` of all messages */
+    struct id id;         /* the `execution` of all messages */
+    char *attempt_id;     /* "<graph attempt>_<vertex>_<subtask>_<attempt>", Flink's ExecutionAttemptID, in log lines */
     struct job_subtask *subtask;
     uint32_t attempt;     /* 0, 1, … : also the attempt number that REST shows */
     uint64_t epoch;
@@ -105,6 +107,13 @@ struct slot_group {
 struct job_slot {
     struct taskmanager *taskmanager; /* NULL: not allocated */
     uint32_t slot_index;
+};
+
+/* A task-runner process of the current epoch: one per taskmanager that tasks were deployed to. It holds the job's slots
+ * there until RUNNER_GONE (or the loss of its taskmanager). */
+struct job_runner {
+    struct taskmanager *taskmanager;
+    uint64_t epoch;
 };
 
 struct exception_entry {
@@ -193,14 +202,13 @@ struct job {
     uint32_t restart_count;
     struct job_task_vertex *vertices; /* graph->vertex_count */
     uint32_t task_count;       /* subtasks */
-    uint32_t live_count;       /* executions of this epoch that are not terminal */
-    uint32_t running_count;    /* executions in RUNNING */
-    uint32_t finished_count;
+    uint32_t state_counts[EXECUTION_STATE_COUNT]; /* of all current executions */
     struct slot_group *slot_groups;
     uint32_t slot_group_count;
     struct job_slot *slots;
     uint32_t slot_count;
     bool has_slots;
+    VEC(struct job_runner) runners; /* still alive */
     int64_t slot_deadline_ms;  /* waiting for slots until then; INT64_MAX: not waiting */
     VEC(struct exception_entry) exceptions; /* oldest first; the last is the root exception while FAILED or RESTARTING */
     char *failure;             /* why it FAILED (text with causes), NULL */
@@ -227,11 +235,9 @@ struct job {
     int64_t next_checkpoint_ms;         /* periodic trigger; INT64_MAX: none */
     int64_t last_checkpoint_end_ms;
     uint32_t consecutive_failed_checkpoints;
-    int64_t cancel_deadline_ms;         /* graceful cancel turns into kill then; INT64_MAX */
+    int64_t kill_deadline_ms;           /* runners that are still there then are killed (again); INT64_MAX */
     int64_t next_deadline_ms;           /* its key in the timer heap */
     uint32_t heap_index;
-    int64_t slots_wanted_since_ms;
-    uint32_t waiting_index;
     VEC(struct deferred_delete { uint64_t checkpoint; char *directory; }) deferred_deletes;
     bool is_archived;
 };
@@ -244,14 +250,16 @@ struct coordinator_counters {
 };
 
 struct coordinator_options {
-    const json_t *config;      /* cluster configuration, flat, values strings; borrowed during create, copied */
+    const struct config *config; /* the cluster's; borrowed for the coordinator's life */
     uint64_t seed;             /* of its generator (execution graph ids, savepoint names, jitter) */
     int64_t now_ms;            /* start of the start-up period */
+    const char *checkpoint_directory; /* for jobs without execution.checkpointing.dir; copied. NULL: those take no checkpoints */
 };
 
 struct coordinator {
     struct cluster_settings settings;
-    json_t *config;
+    const struct config *config;
+    char *checkpoint_directory;
     struct hash_map jobs;         /* job id bytes -> struct job, live and terminal */
     struct hash_map taskmanagers; /* id text -> struct taskmanager */
     VEC(struct job *) archived;   /* terminal jobs, oldest first */
@@ -272,6 +280,7 @@ enum event_kind {
     EVENT_JOB_SUBMITTED,
     EVENT_JOB_CANCEL,             /* the user cancels */
     EVENT_TASK_STATE,
+    EVENT_RUNNER_GONE,            /* the process of (job, epoch) on a taskmanager is reaped */
     EVENT_CHECKPOINT_ACK,
     EVENT_CHECKPOINT_DECLINE,
     EVENT_METADATA_WRITTEN,       /* answer to ACTION_WRITE_METADATA; error NULL: written and synced */
@@ -316,7 +325,7 @@ struct event {
             uint64_t connection;
             struct id job;
             uint64_t epoch;
-            const char *execution;
+            struct id execution;
             enum execution_state state;
             const struct error *error; /* FAILED: the task's error chain (also a crash report); else NULL */
         } task_state;
@@ -325,8 +334,14 @@ struct event {
             uint64_t connection;
             struct id job;
             uint64_t epoch;
+        } runner_gone;
+        struct {
+            const char *taskmanager;
+            uint64_t connection;
+            struct id job;
+            uint64_t epoch;
             uint64_t checkpoint;
-            const char *execution;
+            struct id execution;
             const json_t *state;      /* array of handles */
             const json_t *books;      /* object: operator id -> books */
             const json_t *metrics;    /* sync_ms, async_ms … */
@@ -455,8 +470,8 @@ int64_t coordinator_next_deadline_ms(const struct coordinator *coordinator);
 /* NULL when unknown. */
 struct job *coordinator_job(const struct coordinator *coordinator, struct id id);
 struct taskmanager *coordinator_taskmanager(const struct coordinator *coordinator, const char *id);
-/* The execution (current or past) of that id text, NULL. */
-struct execution *coordinator_execution(const struct job *job, const char *execution_id);
+/* The current or past execution of that id, NULL. */
+struct execution *coordinator_execution(const struct job *job, struct id execution);
 /* Flink's aggregate of the subtasks' states, for `status` of a vertex. */
 enum execution_state coordinator_vertex_state(const struct job_task_vertex *vertex);
 /* Position of a subtask in checkpoint.subtasks. */

@@ -1,12 +1,11 @@
 /* What the core reads from the configuration, typed: once per job (cluster configuration overlaid by the job's), once for the
- * cluster. Keys are Flink's, old spellings are accepted. Pure; thread: any. */
+ * cluster. Thread: any. */
 #ifndef MILLRACE_CORE_JOB_SETTINGS_H
 #define MILLRACE_CORE_JOB_SETTINGS_H
 
-#include "common/base/error.h"
+#include "common/config/config.h"
 #include "jobmanager/core/restart_strategy.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,7 +23,7 @@ struct job_settings {
     char *checkpoint_directory;           /* .dir (state.checkpoints.dir); NULL: none. Scheme file: is taken off */
     char *savepoint_directory;            /* .savepoint-dir (state.savepoints.dir); NULL: none */
     struct restart_strategy restart;      /* restart-strategy.type and its options */
-    int64_t cancellation_timeout_ms;      /* task.cancellation.timeout, 180 s; 0: never kill */
+    int64_t cancellation_timeout_ms;      /* task.cancellation.timeout: the agent kills then, the core asks for it a little later */
 };
 
 struct cluster_settings {
@@ -32,18 +31,18 @@ struct cluster_settings {
     int64_t heartbeat_timeout_ms;         /* heartbeat.timeout, 50 s */
     int64_t slot_request_timeout_ms;      /* slot.request.timeout, 5 min */
     int64_t start_up_period_ms;           /* resourcemanager.standalone.start-up-time, default slot.request.timeout */
-    int64_t fencing_closed_ms;            /* jobmanager.fencing.closed-delay, 100 ms: coordinator.c "Fencing" */
-    int64_t fencing_silent_ms;            /* jobmanager.fencing.silent-delay, default heartbeat.interval */
-    uint32_t job_store_capacity;          /* jobstore.max-capacity, 128 */
+    int64_t fencing_closed_ms;            /* no new epoch so soon after a lost connection: taskmanagers.c, "Fencing" */
+    int64_t fencing_silent_ms;            /* … after heartbeats were missing */
+    uint32_t job_store_capacity;          /* jobstore.max-capacity, */
     int64_t job_store_expiration_ms;      /* jobstore.expiration-time (seconds), 1 h */
     uint32_t attempts_history_size;       /* jobmanager.execution.attempts-history-size, 16 */
     uint32_t exception_history_size;      /* web.exception-history-size, 16 */
     uint32_t checkpoint_history_size;     /* web.checkpoints.history, 10 */
 };
 
-/* config: flat object, values strings. Errors: INVALID_CONFIG naming key and value. */
-MUST_CHECK struct error *job_settings_read(const json_t *config, struct job_settings *out);
+/* config: the job's layer over the cluster's. */
+void job_settings_read(const struct config *config, struct job_settings *out);
 void job_settings_finish(struct job_settings *settings);
-MUST_CHECK struct error *cluster_settings_read(const json_t *config, struct cluster_settings *out);
+void cluster_settings_read(const struct config *config, struct cluster_settings *out);
 
 #endif
