@@ -1,0 +1,50 @@
+# make check: everything that must be green. Its parts, each a target of its own:
+#   check-unit   unit and property tests                check-sim    the coordinator through seeded failures
+#   check-fuzz   corpora through the fuzz targets       check-san    unit tests under the sanitizers
+#   check-e2e    real processes, real Kafka, kills      check-san-e2e  the same, some of it under the sanitizers
+.PHONY: check check-unit check-sim check-fuzz check-san check-e2e check-san-e2e check-programs
+check: deps-check
+	@$(MAKE) --no-print-directory check-unit check-sim check-fuzz check-san check-e2e check-san-e2e
+	@echo "make check: all parts passed"
+
+# Programs that tests load as jobs: tests/programs/null_pointer.c becomes $(BUILD)/tests/programs/null_pointer.so
+SRC_programs := $(wildcard tests/programs/*.c)
+TEST_PROGRAMS := $(foreach s,$(SRC_programs),$(BUILD)/tests/programs/$(basename $(notdir $(s))).so)
+$(BUILD)/tests/programs/%.so: tests/programs/%.c client/api/millrace/function.h client/api/millrace/record.h | $(LIBMILLRACE)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $< -L$(LIB) -lmillrace -Wl,-rpath,'$$ORIGIN/../../lib'
+check-programs: $(TEST_PROGRAMS)
+
+check-unit: all unit check-programs
+	@BUILD=$(BUILD) tests/run_unit.sh $(UNIT)
+
+# Sanitized builds go to folders of their own; one make each, so that the flags are those of SAN=.
+check-san:
+	@$(MAKE) --no-print-directory SAN=address,undefined check-unit
+	@$(MAKE) --no-print-directory SAN=thread check-unit
+
+SRC_fuzz := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ := $(foreach s,$(SRC_fuzz),$(BUILD)/fuzz/$(basename $(notdir $(s))))
+FUZZ_BUILD := $(if $(SAN),$(BUILD),build/san-address-undefined)
+# Replays the corpora through the same entry points that libFuzzer drives (make fuzz runs the fuzzers themselves).
+define fuzz_rule
+$(BUILD)/fuzz/$(basename $(notdir $(1))): $(BUILD)/obj/$(1:.c=.o) $(BUILD)/obj/tests/fuzz/replay.o $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
+	$$(call link,$(BUILD)/obj/$(1:.c=.o) $(BUILD)/obj/tests/fuzz/replay.o -Wl$$(comma)--start-group $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A) -Wl$$(comma)--end-group,-rdynamic $$(call pkg,check rdkafka libmicrohttpd libcurl $(LIBS_common)) -ldl -lm)
+endef
+$(foreach s,$(SRC_fuzz),$(eval $(call fuzz_rule,$(s))))
+.PHONY: fuzz-replay fuzz
+fuzz-replay: $(FUZZ)
+	@tests/fuzz/replay.sh $(BUILD)/fuzz
+check-fuzz:
+	@$(MAKE) --no-print-directory SAN=address,undefined fuzz-replay
+# FUZZ_SECONDS a target, with clang's libFuzzer; new inputs go to build/fuzz-corpus.
+fuzz:
+	@$(MAKE) --no-print-directory BUILD=build/fuzz-clang CC=clang OPT="-O1 -fsanitize=fuzzer-no-link,address,undefined" fuzz-run
+fuzz-run: $(call objects,$(SRC_fuzz)) $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
+	@tests/fuzz/run.sh $(BUILD) $(or $(FUZZ_SECONDS),30)
+
+check-e2e: all check-programs
+	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(if $(K),-k $(K)) $(if $(SEED),--seed $(SEED))
+# A representative part under the sanitizers: they are slow, and what they look for does not depend on the schedule.
+check-san-e2e:
+	@KILLS=2 $(MAKE) --no-print-directory SAN=address,undefined K=$(or $(SAN_K),kills_exactly) check-e2e
