@@ -18,6 +18,7 @@ struct builder_column {
     struct buffer *text; /* the current text buffer; earlier ones are in filled */
     struct buffer **filled;
     uint32_t filled_count;
+    size_t text_hint_bytes; /* what the last batch used, a little more */
 };
 
 struct batch_builder {
