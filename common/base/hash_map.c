@@ -61,6 +61,20 @@ void *hash_map_put(struct hash_map *map, const void *key, size_t key_length, voi
     return NULL;
 }
 
+/* Linear probing without tombstones: what follows in the run moves up into the gap (Knuth, TAOCP 6.4, algorithm R). */
+static void close_gap(struct hash_map *map, size_t gap)
+{
+    size_t mask = map->slot_count - 1;
+    for (size_t next = (gap + 1) & mask; map->slots[next] != 0; next = (next + 1) & mask) {
+        size_t home = map->entries[map->slots[next] - 1].hash & mask;
+        if (((next - home) & mask) >= ((next - gap) & mask)) {
+            map->slots[gap] = map->slots[next];
+            gap = next;
+        }
+    }
+    map->slots[gap] = 0;
+}
+
 void *hash_map_remove(struct hash_map *map, const void *key, size_t key_length)
 {
     if (map->count == 0)
@@ -69,10 +83,16 @@ void *hash_map_remove(struct hash_map *map, const void *key, size_t key_length)
     if (map->slots[slot] == 0)
         return NULL;
     size_t index = map->slots[slot] - 1;
+    size_t last = map->count - 1;
     void *value = map->entries[index].value;
+    close_gap(map, slot);
     free(map->entries[index].key);
-    map->entries[index] = map->entries[--map->count];
-    rebuild_slots(map, map->slot_count);
+    if (index != last) {
+        const struct hash_map_entry *moved = &map->entries[last];
+        map->slots[find_slot(map, moved->key, moved->key_length, moved->hash)] = (uint32_t)index + 1;
+        map->entries[index] = *moved;
+    }
+    map->count = last;
     return value;
 }
 
