@@ -114,14 +114,20 @@ $(BUILD)/bin/$(subst _,-,$(basename $(notdir $(1)))): $(BUILD)/obj/$(1:.c=.o) $(
 endef
 $(foreach s,$(SRC_tools),$(eval $(call tool_rule,$(s))))
 
-# A unit test is a program of its own: tests/unit/test_<noun>.c with a main that runs a Check suite (or tests/support's
-# runner). It may use anything of any part.
-unit: $(UNIT)
-define unit_rule
-$(BUILD)/tests/$(basename $(notdir $(1))): $(BUILD)/obj/$(1:.c=.o) $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
-	$$(call link,$(BUILD)/obj/$(1:.c=.o) -Wl$$(comma)--start-group $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A) -Wl$$(comma)--end-group,-rdynamic $$(call pkg,check rdkafka libmicrohttpd libcurl $(LIBS_common)) -ldl -lm)
+# A unit test is a program of its own: tests/unit/test_<noun>.c with a main that runs a Check suite. It is linked with the
+# parts whose headers it includes (and so are fuzz targets and benches, mk/*.mk).
+includes = $(shell grep -l '^\#include "$(1)' $(2) 2>/dev/null)
+parts_of = $(if $(call includes,tests/support,$(1)),$(LIB)/libsupport.a) $(if $(call includes,jobmanager/,$(1)),$(LIB)/libjobmanager.a) \
+           $(if $(call includes,taskmanager/agent,$(1)),$(LIB)/libagent.a) \
+           $(if $(call includes,taskmanager/[^a]\|tests/support,$(1)),$(LIB)/librunner.a) $(if $(call includes,client/,$(1)),$(LIB)/libclient.a) $(COMMON_A)
+LIBS_all := check rdkafka libmicrohttpd libcurl $(LIBS_common)
+# $(call test_program,directory,source)
+define test_program
+$(BUILD)/$(1)/$(basename $(notdir $(2))): $(BUILD)/obj/$(2:.c=.o) $(3) $(call parts_of,$(2))
+	$$(call link,$(BUILD)/obj/$(2:.c=.o) $(3) -Wl$$(comma)--start-group $(call parts_of,$(2)) -Wl$$(comma)--end-group,-rdynamic $$(call pkg,$(LIBS_all)) -ldl -lm)
 endef
-$(foreach s,$(SRC_unit),$(eval $(call unit_rule,$(s))))
+unit: $(UNIT)
+$(foreach s,$(SRC_unit),$(eval $(call test_program,tests,$(s),)))
 
 clean:
 	rm -rf build

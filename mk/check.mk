@@ -27,11 +27,7 @@ SRC_fuzz := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ := $(foreach s,$(SRC_fuzz),$(BUILD)/fuzz/$(basename $(notdir $(s))))
 FUZZ_BUILD := $(if $(SAN),$(BUILD),build/san-address-undefined)
 # Replays the corpora through the same entry points that libFuzzer drives (make fuzz runs the fuzzers themselves).
-define fuzz_rule
-$(BUILD)/fuzz/$(basename $(notdir $(1))): $(BUILD)/obj/$(1:.c=.o) $(BUILD)/obj/tests/fuzz/replay.o $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
-	$$(call link,$(BUILD)/obj/$(1:.c=.o) $(BUILD)/obj/tests/fuzz/replay.o -Wl$$(comma)--start-group $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A) -Wl$$(comma)--end-group,-rdynamic $$(call pkg,check rdkafka libmicrohttpd libcurl $(LIBS_common)) -ldl -lm)
-endef
-$(foreach s,$(SRC_fuzz),$(eval $(call fuzz_rule,$(s))))
+$(foreach s,$(SRC_fuzz),$(eval $(call test_program,fuzz,$(s),$(BUILD)/obj/tests/fuzz/replay.o)))
 .PHONY: fuzz-replay fuzz
 fuzz-replay: $(FUZZ)
 	@tests/fuzz/replay.sh $(BUILD)/fuzz
