@@ -8,3 +8,8 @@ bench-programs: $(BENCH)
 bench: deps-check
 	@$(MAKE) --no-print-directory all bench-programs
 	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.bench.click_count --records $(or $(RECORDS),10000000) --parallelism $(or $(PARALLELISM),1)
+# make bench-latency [ROUNDS=5]: start, submit, loss and recovery, memory (tests/bench/latency.py).
+.PHONY: bench-latency
+bench-latency: deps-check
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) python3 -m tests.bench.latency --rounds $(or $(ROUNDS),5)
