@@ -48,14 +48,14 @@ struct taskmanager {
     uint32_t free_slot_count;
     int64_t registered_ms;
     int64_t last_heartbeat_ms;
+    struct taskmanager *older, *newer; /* private: list by last_heartbeat_ms */
 };
 
 /* ---------------------------------------------------------------- jobs and their tasks */
 
 /* One attempt of one subtask. */
 struct execution {
-    struct id id;         /* the `execution` of all messages */
-    char *attempt_id;     /* "<graph attempt>_<vertex>_<subtask>_<attempt>", Flink's ExecutionAttemptID, in log lines */
+    char *id;             /* "<graph attempt>_<vertex>_<subtask>_<attempt>", Flink's ExecutionAttemptID: `execution` of all messages */
     struct job_subtask *subtask;
     uint32_t attempt;     /* 0, 1, … : also the attempt number that REST shows */
     uint64_t epoch;
@@ -107,6 +107,7 @@ struct slot_group {
 struct job_slot {
     struct taskmanager *taskmanager; /* NULL: not allocated */
     uint32_t slot_index;
+    char *previous_taskmanager;      /* where it was last: preferred; NULL */
 };
 
 /* A task-runner process of the current epoch: one per taskmanager that tasks were deployed to. It holds the job's slots
@@ -159,14 +160,14 @@ struct checkpoint {
     json_t *books;             /* object: operator id hex -> books summed over its subtasks; NULL before COMPLETED */
     json_t *books_faults;      /* array of texts naming each edge or operator that does not balance; NULL: none */
     json_t *metadata;          /* contents of _metadata; kept while it can be restored from */
-    /* private: while IN_PROGRESS */
-    json_t *acked_state;       /* array by subtask ordinal of handles, or null */
-    json_t *acked_books;
-    struct id trigger_id;      /* the request it answers; zero: periodic */
-    bool has_trigger;
+    /* private */
+    json_t **acked_state;      /* while IN_PROGRESS: by subtask ordinal, handles; NULL: none yet */
+    json_t **acked_books;
+    int64_t finalize_ms;       /* when FINALIZING began */
+    struct id trigger_id;      /* the request it answers */
+    bool has_trigger;          /* false: periodic */
     bool cancel_job_after;
-    bool is_periodic;
-    uint32_t reference_count;  /* history, pending, retained */
+    uint32_t reference_count;  /* history, latest_*, pending, retained */
 };
 
 struct checkpoint_counts { uint64_t restored, total, in_progress, completed, failed; };
@@ -209,6 +210,7 @@ struct job {
     uint32_t slot_count;
     bool has_slots;
     VEC(struct job_runner) runners; /* still alive */
+    struct hash_map executions;     /* id text -> struct execution, current and past */
     int64_t slot_deadline_ms;  /* waiting for slots until then; INT64_MAX: not waiting */
     VEC(struct exception_entry) exceptions; /* oldest first; the last is the root exception while FAILED or RESTARTING */
     char *failure;             /* why it FAILED (text with causes), NULL */
@@ -225,19 +227,24 @@ struct job {
     json_t *initial_metadata;           /* savepoint it was submitted with; NULL */
     char *initial_path;
     bool initial_is_damaged;
+    bool initial_is_savepoint;
     uint64_t restore_checkpoint_id;     /* what the current epoch was restored from; 0 none */
     struct restart_state restart;
     int64_t restart_at_ms;              /* RESTARTING: not before; INT64_MAX while tasks still live */
     int64_t restart_delay_ms;
     int64_t fenced_until_ms;            /* no new epoch before: runners of a silently lost taskmanager may still live */
     bool is_stopping;                   /* a stop or drain savepoint is under way or done */
-    bool is_failing_for_good;
+    struct id stop_trigger_id;          /* its request, answered when the job FINISHED or the stop failed */
+    struct checkpoint *stop_savepoint;  /* once COMPLETED; a reference */
+    VEC(struct checkpoint_request { struct id trigger_id; enum checkpoint_kind kind; char *directory; bool cancel_job; }) requests; /* wait for a free place */
+    json_t *books_baseline;             /* "<operator>:<input>" -> rows, where a restore changed the graph: see books_balance.c */
+    VEC(struct checkpoint *) orphans;   /* failed while their metadata was being written: deleted when the answer comes */
     int64_t next_checkpoint_ms;         /* periodic trigger; INT64_MAX: none */
     int64_t last_checkpoint_end_ms;
     uint32_t consecutive_failed_checkpoints;
     int64_t kill_deadline_ms;           /* runners that are still there then are killed (again); INT64_MAX */
     int64_t next_deadline_ms;           /* its key in the timer heap */
-    uint32_t heap_index;
+    uint32_t heap_index;                /* + 1; 0: not in the heap */
     VEC(struct deferred_delete { uint64_t checkpoint; char *directory; }) deferred_deletes;
     bool is_archived;
 };
@@ -264,7 +271,8 @@ struct coordinator {
     struct hash_map taskmanagers; /* id text -> struct taskmanager */
     VEC(struct job *) archived;   /* terminal jobs, oldest first */
     VEC(struct job *) waiting;    /* for slots, oldest first */
-    VEC(struct job *) timers;     /* heap by next_deadline_ms */
+    VEC(struct job *) timers;     /* binary heap by next_deadline_ms */
+    struct taskmanager *silent_longest, *heard_last; /* ends of the list by last_heartbeat_ms */
     int64_t started_ms;
     uint64_t generator;
     uint32_t slot_count, free_slot_count;
@@ -290,7 +298,8 @@ enum event_kind {
     EVENT_TICK,                   /* send when coordinator_next_deadline_ms has come */
 };
 
-/* Everything that an event points to is borrowed for the call, except where "taken" is said. */
+/* Everything that an event points to is borrowed for the call, except where "taken" is said; of json_t the core may take a
+ * reference, so they must not be changed afterwards. */
 struct event {
     enum event_kind kind;
     union {
@@ -325,7 +334,7 @@ struct event {
             uint64_t connection;
             struct id job;
             uint64_t epoch;
-            struct id execution;
+            const char *execution;
             enum execution_state state;
             const struct error *error; /* FAILED: the task's error chain (also a crash report); else NULL */
         } task_state;
@@ -341,7 +350,7 @@ struct event {
             struct id job;
             uint64_t epoch;
             uint64_t checkpoint;
-            struct id execution;
+            const char *execution;
             const json_t *state;      /* array of handles */
             const json_t *books;      /* object: operator id -> books */
             const json_t *metrics;    /* sync_ms, async_ms … */
@@ -464,14 +473,14 @@ MUST_CHECK struct error *coordinator_create(const struct coordinator_options *op
 void coordinator_destroy(struct coordinator *coordinator);
 /* Appends to actions. now_ms never goes back between calls. */
 void coordinator_handle(struct coordinator *coordinator, const struct event *event, int64_t now_ms, struct action_list *actions);
-/* When EVENT_TICK is due; INT64_MAX: nothing pending. O(1) for jobs; O(taskmanagers) for heartbeats. */
+/* When EVENT_TICK is due; INT64_MAX: nothing pending. O(1). */
 int64_t coordinator_next_deadline_ms(const struct coordinator *coordinator);
 
 /* NULL when unknown. */
 struct job *coordinator_job(const struct coordinator *coordinator, struct id id);
 struct taskmanager *coordinator_taskmanager(const struct coordinator *coordinator, const char *id);
 /* The current or past execution of that id, NULL. */
-struct execution *coordinator_execution(const struct job *job, struct id execution);
+struct execution *coordinator_execution(const struct job *job, const char *execution_id);
 /* Flink's aggregate of the subtasks' states, for `status` of a vertex. */
 enum execution_state coordinator_vertex_state(const struct job_task_vertex *vertex);
 /* Position of a subtask in checkpoint.subtasks. */
