@@ -84,9 +84,6 @@ static struct error *check_parallelism(const struct job_graph *graph)
             return error_with_hint(error_new(INVALID_PROGRAM, "operator \"%s\" has parallelism %u above its max parallelism %u", op->name,
                                              op->parallelism, op->max_parallelism),
                                    "lower the parallelism or raise the max parallelism");
-        if (op->parallelism > 1 && json_is_true(json_object_get(op->options, "all")))
-            return error_new(INVALID_PROGRAM, "operator \"%s\" is a window over all rows and cannot have parallelism %u", op->name,
-                             op->parallelism);
     }
     return NULL;
 }
