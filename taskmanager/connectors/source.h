@@ -95,7 +95,6 @@ struct source {
     int64_t idle_blocked_ns;  /* op_blocked_ns_total then */
     bool idle_sent;           /* the last op_emit_idle value */
     bool idle_known;          /* op_emit_idle was called at all */
-    bool is_reading;          /* inside reader->read */
 };
 
 /* Parses the options that all sources share (watermark, on_error). On failure nothing needs to be finished. */
