@@ -62,7 +62,9 @@ struct state_page_slot {
     uint32_t used_bytes;
     uint32_t live_bytes;
     uint32_t group;
+    uint32_t position; /* in the group's list */
     bool is_shared; /* a view may still hold it: ask its count before writing */
+    bool is_large;  /* one entry fills it */
 };
 
 struct state_group; /* private */
