@@ -75,12 +75,12 @@ struct config_command {
  * --webui-port N, as Flink's scripts pass them). Unknown arguments are errors. Call config_log_notes once logging is set up. */
 MUST_CHECK struct error *config_load(int argc, char *const *argv, enum option_scope scope, struct config **out,
                                      struct config_command *command);
-/* Opens the log as env.log.dir, env.log.level … say. program: "taskmanager" gives <dir>/millrace-taskmanager-<host>.log; without
+/* Opens the log as env.log.dir, env.log.level … say. program: "taskmanager" gives <dir>/millrace-taskmanager-<n>-<host>.log; without
  * a directory the log goes to standard error. Returns (malloced) the path for captured standard output in *out_path, or NULL. */
 MUST_CHECK struct error *config_open_log(const struct config *config, const char *program, char **out_path);
 /* Logs what was noted while loading: unknown keys with the nearest known one, keys without meaning here, old names. */
 void config_log_notes(const struct config *config);
-/* "warning\n…" texts, for the client's standard error; NULL-terminated by count. Borrowed. */
+/* The same texts, each after one byte for its level: W warning, I information. Borrowed. */
 const char *const *config_notes(const struct config *config, size_t *count);
 
 /* ---- reading: own value, else the base's, else the default ---- */
