@@ -1,0 +1,66 @@
+/* The consumer's end of all input edges of a task: polls its channels fairly and aligns checkpoint barriers.
+ *
+ * Alignment (Chandy-Lamport with blocked channels, as Flink's aligned checkpoints): the first barrier of a checkpoint
+ * blocks its channel; when every channel that has not ended brought it, the gate delivers the barrier once and
+ * unblocks all. In at-least-once mode channels are not blocked. A newer barrier, a cancel barrier or
+ * input_gate_abort ends an alignment; the gate then delivers GATE_BARRIER_ABORTED.
+ * The cut is exact: what the gate delivered before the barrier is what every channel carried before its own.
+ *
+ * Task thread only. The channels' wakers are the task's. */
+#ifndef MILLRACE_NET_INPUT_GATE_H
+#define MILLRACE_NET_INPUT_GATE_H
+
+#include "taskmanager/net/channel.h"
+
+struct input_gate;
+
+enum gate_event_type {
+    GATE_NOTHING,         /* wait for the waker */
+    GATE_BATCH,           /* batch, edge */
+    GATE_WATERMARK,       /* watermark, channel */
+    GATE_IDLE,            /* is_idle, channel */
+    GATE_BARRIER,         /* barrier, alignment */
+    GATE_BARRIER_ABORTED, /* barrier.checkpoint_id will not be taken here */
+    GATE_CHANNEL_DATA_ENDED,
+    GATE_CHANNEL_ENDED,
+};
+
+struct gate_event {
+    enum gate_event_type type;
+    uint32_t channel; /* index in the gate */
+    uint32_t edge;    /* the vertex's input: job_graph_vertex_inputs */
+    struct batch *batch; /* owned by the caller */
+    size_t batch_bytes;
+    int64_t watermark;
+    bool is_idle;
+    struct barrier barrier; /* owned by the caller */
+    int64_t alignment_ns;    /* first to last barrier */
+    uint64_t alignment_bytes; /* processed in that time */
+};
+
+struct gate_channel_options {
+    struct channel *channel; /* a reference is taken over */
+    uint32_t edge;
+};
+
+struct input_gate *input_gate_create(const struct gate_channel_options *channels, uint32_t channel_count, bool is_exactly_once,
+                                     struct channel_waker waker);
+/* Nothing will be taken any more: producers are not held up by the channels of this gate. */
+void input_gate_release(struct input_gate *gate);
+/* Accepts NULL. */
+void input_gate_destroy(struct input_gate *gate);
+
+/* The next thing. errors: what the producer or the connection of a channel failed with. */
+MUST_CHECK struct error *input_gate_next(struct input_gate *gate, struct gate_event *out);
+/* Ends an alignment and makes later barriers up to this id be ignored. */
+void input_gate_abort(struct input_gate *gate, uint64_t checkpoint_id);
+/* True when a channel that is not blocked has something. */
+bool input_gate_is_ready(const struct input_gate *gate);
+/* All channels brought END_OF_DATA, or END_OF_PARTITION. */
+bool input_gate_is_data_ended(const struct input_gate *gate);
+bool input_gate_is_ended(const struct input_gate *gate);
+uint32_t input_gate_channel_count(const struct input_gate *gate);
+/* The mean of the channels' usage. Any thread. */
+double input_gate_usage(const struct input_gate *gate);
+
+#endif

@@ -1,0 +1,259 @@
+/* Remote channels at the producer: subscriptions, credit, sending. Thread: loop, but for on_channel_ready. */
+#include "taskmanager/net/net_server.h"
+
+#include "common/base/check.h"
+#include "common/base/hash_map.h"
+#include "common/base/heap.h"
+#include "common/base/log.h"
+#include "common/base/vec.h"
+#include "common/loop/mailbox.h"
+#include "common/rpc/rpc_conn.h"
+#include "taskmanager/net/net_wire.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define LOGGER "NetServer"
+/* The kernel's buffer and this much keep a connection busy; more in the write queue would only take memory. */
+#define WRITE_QUEUE_BYTES_MAX (4u << 20)
+
+struct net_peer {
+    struct net_server *server;
+    struct rpc_conn *conn; /* NULL: closed */
+    char *name;
+    bool is_full; /* sending waits for on_drain */
+};
+
+/* A channel to a remote consumer. */
+struct net_subscription {
+    struct net_server *server;
+    struct channel *channel;
+    struct net_peer *peer; /* NULL: nobody has asked for it, or the consumer is gone */
+    uint32_t number;       /* the consumer's name for it */
+    uint32_t credit;
+    atomic_bool is_notified; /* a mail is on its way */
+};
+
+struct net_server {
+    uv_loop_t *loop;
+    struct mailbox *mailbox;
+    bool is_compressing;
+    struct hash_map subscriptions; /* struct channel_key -> struct net_subscription */
+    VEC(struct net_peer *) peers;
+    uint32_t open_count;
+    bool is_closing;
+};
+
+struct net_server *net_server_create(uv_loop_t *loop, bool is_compressing)
+{
+    struct net_server *server = heap_new(struct net_server);
+    server->loop = loop;
+    server->mailbox = mailbox_create(loop);
+    server->is_compressing = is_compressing;
+    return server;
+}
+
+static void net_server_free(struct net_server *server)
+{
+    mailbox_close(server->mailbox);
+    for (size_t i = 0; i < server->subscriptions.count; i++) {
+        struct net_subscription *subscription = server->subscriptions.entries[i].value;
+        channel_unref(subscription->channel);
+        free(subscription);
+    }
+    hash_map_finish(&server->subscriptions);
+    for (size_t i = 0; i < server->peers.count; i++) {
+        free(server->peers.items[i]->name);
+        free(server->peers.items[i]);
+    }
+    vec_finish(&server->peers);
+    free(server);
+}
+
+void net_server_close(struct net_server *server)
+{
+    server->is_closing = true;
+    for (size_t i = 0; i < server->subscriptions.count; i++) {
+        struct net_subscription *subscription = server->subscriptions.entries[i].value;
+        channel_set_consumer(subscription->channel, (struct channel_waker){0});
+        channel_release(subscription->channel);
+    }
+    for (size_t i = 0; i < server->peers.count; i++)
+        if (server->peers.items[i]->conn != NULL)
+            rpc_conn_close(server->peers.items[i]->conn, NULL);
+    if (server->open_count == 0)
+        net_server_free(server);
+}
+
+/* ---- sending ---- */
+
+static void send_element(struct net_subscription *subscription, struct element *element)
+{
+    struct bytes_writer body = {0};
+    uint16_t type = MESSAGE_EVENT;
+    if (element->type == ELEMENT_BATCH) {
+        type = MESSAGE_BATCH;
+        uint32_t backlog = atomic_load(&subscription->channel->batches);
+        net_encode_batch(&body, subscription->number, backlog, element->as.rows.batch, subscription->server->is_compressing);
+    } else {
+        net_encode_event(&body, subscription->number, element);
+    }
+    rpc_conn_send_take(subscription->peer->conn, type, body.data, body.length);
+}
+
+static void send_error(struct net_peer *peer, uint32_t number, struct error *err)
+{
+    struct bytes_writer body = {0};
+    net_encode_error(&body, number, err);
+    error_free(err);
+    rpc_conn_send_take(peer->conn, MESSAGE_CHANNEL_ERROR, body.data, body.length);
+}
+
+static bool subscription_may_send(const struct net_subscription *subscription)
+{
+    return subscription->peer != NULL && subscription->peer->conn != NULL && !subscription->peer->is_full;
+}
+
+/* Everything that credit and the connection allow now. */
+static void subscription_send(struct net_subscription *subscription)
+{
+    while (subscription_may_send(subscription)) {
+        enum element_type type = channel_peek(subscription->channel);
+        if (type == ELEMENT_BATCH && subscription->credit == 0)
+            return;
+        struct element element;
+        bool found;
+        struct error *err = channel_pop(subscription->channel, &element, &found);
+        if (err != NULL)
+            send_error(subscription->peer, subscription->number, err);
+        if (err != NULL || !found)
+            return;
+        if (element.type == ELEMENT_BATCH)
+            subscription->credit--;
+        send_element(subscription, &element);
+        element_finish(&element);
+        subscription->peer->is_full = rpc_conn_queued_bytes(subscription->peer->conn) > WRITE_QUEUE_BYTES_MAX;
+    }
+}
+
+static void on_ready_mail(void *argument, bool is_closed)
+{
+    struct net_subscription *subscription = argument;
+    atomic_store(&subscription->is_notified, false);
+    if (!is_closed)
+        subscription_send(subscription);
+}
+
+/* Producer's thread: the empty channel got an element. */
+static void on_channel_ready(void *argument)
+{
+    struct net_subscription *subscription = argument;
+    if (!atomic_exchange(&subscription->is_notified, true))
+        mailbox_post(subscription->server->mailbox, on_ready_mail, subscription);
+}
+
+void net_server_offer(struct net_server *server, struct channel *channel)
+{
+    struct net_subscription *subscription = heap_new(struct net_subscription);
+    subscription->server = server;
+    subscription->channel = channel;
+    struct net_subscription *before = hash_map_put(&server->subscriptions, &channel->key, sizeof channel->key, subscription);
+    check(before == NULL);
+    channel_set_consumer(channel, (struct channel_waker){.wake = on_channel_ready, .arg = subscription});
+}
+
+/* ---- receiving ---- */
+
+static struct error *on_request(struct net_peer *peer, const struct frame *frame)
+{
+    struct net_request request;
+    TRY(net_decode_request(frame->body, frame->length, &request));
+    struct net_subscription *subscription = hash_map_get(&peer->server->subscriptions, &request.key, sizeof request.key);
+    if (subscription == NULL) {
+        send_error(peer, request.channel,
+                   error_new(NOT_FOUND, "subtask %u, which feeds operator %u, is not here", request.key.producer, request.key.target_operator));
+        return NULL;
+    }
+    if (subscription->peer != NULL)
+        return error_new(PROTOCOL, "a channel was requested twice");
+    subscription->peer = peer;
+    subscription->number = request.channel;
+    subscription->credit = request.credit;
+    subscription_send(subscription);
+    return NULL;
+}
+
+static struct error *on_credit(struct net_peer *peer, const struct frame *frame)
+{
+    uint32_t number, batches;
+    TRY(net_decode_credit(frame->body, frame->length, &number, &batches));
+    for (size_t i = 0; i < peer->server->subscriptions.count; i++) {
+        struct net_subscription *subscription = peer->server->subscriptions.entries[i].value;
+        if (subscription->peer != peer || subscription->number != number)
+            continue;
+        if (batches > UINT32_MAX - subscription->credit)
+            return error_new(PROTOCOL, "too much credit");
+        subscription->credit += batches;
+        subscription_send(subscription);
+        return NULL;
+    }
+    return error_new(PROTOCOL, "credit for a channel that was not requested");
+}
+
+static void on_frame(struct rpc_conn *conn, struct frame *frame, void *context)
+{
+    struct net_peer *peer = context;
+    struct error *err;
+    if (frame->type == MESSAGE_REQUEST_CHANNEL)
+        err = on_request(peer, frame);
+    else if (frame->type == MESSAGE_CREDIT)
+        err = on_credit(peer, frame);
+    else
+        err = error_new(PROTOCOL, "unexpected message %s on a data connection", message_type_name(frame->type));
+    if (err != NULL)
+        rpc_conn_close(conn, err);
+}
+
+static void on_drain(struct rpc_conn *conn, void *context)
+{
+    struct net_peer *peer = context;
+    (void)conn;
+    peer->is_full = false;
+    for (size_t i = 0; i < peer->server->subscriptions.count && !peer->is_full; i++) {
+        struct net_subscription *subscription = peer->server->subscriptions.entries[i].value;
+        if (subscription->peer == peer)
+            subscription_send(subscription);
+    }
+}
+
+/* The consumer is gone: its tasks have failed or ended. What we produce for it is nobody's any more; the coordinator
+ * decides what becomes of our tasks. */
+static void on_close(struct rpc_conn *conn, const struct error *reason, void *context)
+{
+    struct net_peer *peer = context;
+    struct net_server *server = peer->server;
+    (void)conn;
+    if (!server->is_closing && reason != NULL && reason->code != ERR_NETWORK)
+        log_error_chain(LOG_WARN, LOGGER, reason, "The data connection from taskmanager %s closed.", peer->name);
+    peer->conn = NULL;
+    for (size_t i = 0; i < server->subscriptions.count; i++) {
+        struct net_subscription *subscription = server->subscriptions.entries[i].value;
+        if (subscription->peer == peer)
+            channel_release(subscription->channel);
+    }
+    server->open_count--;
+    if (server->is_closing && server->open_count == 0)
+        net_server_free(server);
+}
+
+static const struct rpc_conn_handler handler = {.on_frame = on_frame, .on_drain = on_drain, .on_close = on_close};
+
+void net_server_accept(struct net_server *server, uv_tcp_t *handle, const char *name)
+{
+    struct net_peer *peer = heap_new(struct net_peer);
+    peer->server = server;
+    peer->name = heap_strdup(name);
+    peer->conn = rpc_conn_open_tcp(handle, FRAME_BODY_BYTES_DATA, &handler, peer);
+    server->open_count++;
+    vec_push(&server->peers, peer);
+}

@@ -1,0 +1,235 @@
+/* Scatter, coalesce, push. Thread: the producing task. A piece that is big enough goes out as it is; smaller ones are
+ * copied into a builder per channel until that is full or flushed, so that high parallelism does not end in batches of a
+ * few rows. With a single channel batches pass as references, always. */
+#include "taskmanager/net/result_partition.h"
+
+#include "common/base/check.h"
+#include "common/base/heap.h"
+#include "common/columnar/batch_builder.h"
+#include "taskmanager/net/partitioner.h"
+
+#include <string.h>
+
+/* Below this a copy by row is cheaper than what another batch costs downstream. */
+#define PIECE_ROWS_MIN 256
+/* Out-of-line text that a coalescing builder may gather: bounds the size of a batch. */
+#define BUILDER_TEXT_BYTES_MAX (256u * 1024u)
+
+struct result_channel {
+    struct channel *channel;
+    struct batch_builder *builder; /* made on first use */
+};
+
+struct result_partition {
+    struct chain_output output; /* first: the chain calls us through it */
+    struct partitioner *partitioner;
+    struct result_partition_host host;
+    struct result_partition_counts counts;
+    uint32_t unflushed_count; /* channels with rows in their builder */
+    uint32_t channel_count;
+    struct result_channel channels[];
+};
+
+static struct error *on_emit(struct chain_output *output, struct batch *batch);
+static struct error *on_emit_watermark(struct chain_output *output, int64_t time);
+static struct error *on_emit_idle(struct chain_output *output, bool is_idle);
+
+struct result_partition *result_partition_create(const struct result_partition_options *options)
+{
+    check(options->channel_count > 0);
+    struct result_partition *partition = heap_alloc(sizeof *partition + options->channel_count * sizeof(struct result_channel));
+    partition->output = (struct chain_output){.emit = on_emit, .emit_watermark = on_emit_watermark, .emit_idle = on_emit_idle};
+    partition->partitioner = partitioner_create(options->edge, options->channel_count, options->max_parallelism, options->seed);
+    partition->host = options->host;
+    partition->channel_count = options->channel_count;
+    for (uint32_t i = 0; i < options->channel_count; i++) {
+        partition->channels[i].channel = options->channels[i];
+        channel_set_producer(options->channels[i], options->waker);
+    }
+    return partition;
+}
+
+void result_partition_destroy(struct result_partition *partition)
+{
+    if (partition == NULL)
+        return;
+    for (uint32_t i = 0; i < partition->channel_count; i++) {
+        channel_set_producer(partition->channels[i].channel, (struct channel_waker){0});
+        channel_unref(partition->channels[i].channel);
+        if (partition->channels[i].builder != NULL)
+            batch_builder_destroy(partition->channels[i].builder);
+    }
+    partitioner_destroy(partition->partitioner);
+    free(partition);
+}
+
+struct chain_output *result_partition_output(struct result_partition *partition)
+{
+    return &partition->output;
+}
+
+bool result_partition_is_available(const struct result_partition *partition)
+{
+    for (uint32_t i = 0; i < partition->channel_count; i++)
+        if (!channel_has_room(partition->channels[i].channel))
+            return false;
+    return true;
+}
+
+bool result_partition_has_unflushed(const struct result_partition *partition)
+{
+    return partition->unflushed_count > 0;
+}
+
+/* Takes batch. */
+static struct error *partition_push(struct result_partition *partition, struct result_channel *target, struct batch *batch)
+{
+    if (!channel_has_room(target->channel)) {
+        struct error *err = partition->host.wait_for_room(partition->host.arg, target->channel);
+        if (err != NULL) {
+            batch_unref(batch);
+            return err;
+        }
+    }
+    size_t bytes = batch_size_bytes(batch);
+    atomic_fetch_add_explicit(&partition->counts.rows, batch->row_count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&partition->counts.bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&partition->counts.batches, 1, memory_order_relaxed);
+    channel_push(target->channel, (struct element){.type = ELEMENT_BATCH, .as.rows = {.batch = batch, .bytes = bytes}});
+    return NULL;
+}
+
+static struct error *channel_flush(struct result_partition *partition, struct result_channel *target)
+{
+    if (target->builder == NULL || target->builder->row_count == 0)
+        return NULL;
+    partition->unflushed_count--;
+    return partition_push(partition, target, batch_builder_finish(target->builder));
+}
+
+struct error *result_partition_flush(struct result_partition *partition)
+{
+    for (uint32_t i = 0; i < partition->channel_count && partition->unflushed_count > 0; i++)
+        TRY(channel_flush(partition, &partition->channels[i]));
+    return NULL;
+}
+
+/* A builder has the shape of its first batch; a stream does not change shape, except that row kinds may appear. */
+static bool builder_fits(const struct batch_builder *builder, const struct batch *batch)
+{
+    return builder->has_event_time == (batch->event_time != NULL);
+}
+
+static struct error *coalesce(struct result_partition *partition, struct result_channel *target, const struct batch *batch,
+                              const struct partition_share *share)
+{
+    if (target->builder != NULL && !builder_fits(target->builder, batch)) {
+        TRY(channel_flush(partition, target));
+        batch_builder_destroy(target->builder);
+        target->builder = NULL;
+    }
+    if (target->builder == NULL)
+        target->builder = batch_builder_create(batch->schema, BATCH_ROWS_TARGET, batch->event_time != NULL);
+    for (uint32_t i = 0; i < share->count; i++) {
+        if (target->builder->row_count == 0)
+            partition->unflushed_count++;
+        batch_builder_copy_row(target->builder, batch, share->rows != NULL ? share->rows[i] : share->start + i);
+        if (batch_builder_is_full(target->builder) || target->builder->text_bytes > BUILDER_TEXT_BYTES_MAX)
+            TRY(channel_flush(partition, target));
+    }
+    return NULL;
+}
+
+static struct error *emit_share(struct result_partition *partition, struct result_channel *target, const struct batch *batch,
+                                const struct partition_share *share)
+{
+    if (share->count == 0)
+        return NULL;
+    if (share->count < PIECE_ROWS_MIN)
+        return coalesce(partition, target, batch, share);
+    TRY(channel_flush(partition, target));
+    struct batch *piece = share->rows != NULL ? batch_take(batch, share->rows, share->count)
+                                              : batch_slice(batch, share->start, share->count);
+    return partition_push(partition, target, piece);
+}
+
+/* All rows to one channel: the reference itself, unless few rows can join others that wait. */
+static struct error *emit_whole(struct result_partition *partition, struct result_channel *target, struct batch *batch)
+{
+    struct error *err;
+    if (partition->channel_count > 1 && batch->row_count < PIECE_ROWS_MIN) {
+        err = coalesce(partition, target, batch, &(struct partition_share){.count = batch->row_count});
+        batch_unref(batch);
+        return err;
+    }
+    err = channel_flush(partition, target);
+    if (err != NULL) {
+        batch_unref(batch);
+        return err;
+    }
+    return partition_push(partition, target, batch);
+}
+
+static struct error *emit_everywhere(struct result_partition *partition, struct batch *batch)
+{
+    struct error *err = NULL;
+    for (uint32_t i = 0; i < partition->channel_count && err == NULL; i++)
+        err = partition_push(partition, &partition->channels[i], batch_ref(batch));
+    batch_unref(batch);
+    return err;
+}
+
+static struct error *on_emit(struct chain_output *output, struct batch *batch)
+{
+    struct result_partition *partition = (struct result_partition *)output;
+    if (batch->row_count == 0) {
+        batch_unref(batch);
+        return NULL;
+    }
+    if (partitioner_is_broadcast(partition->partitioner))
+        return emit_everywhere(partition, batch);
+    const struct partition_share *shares;
+    int64_t single = partitioner_split(partition->partitioner, batch, &shares);
+    if (single >= 0)
+        return emit_whole(partition, &partition->channels[single], batch);
+    struct error *err = NULL;
+    for (uint32_t i = 0; i < partition->channel_count && err == NULL; i++)
+        err = emit_share(partition, &partition->channels[i], batch, &shares[i]);
+    batch_unref(batch);
+    return err;
+}
+
+struct error *result_partition_broadcast(struct result_partition *partition, struct element event)
+{
+    dcheck(event.type != ELEMENT_BATCH);
+    TRY(result_partition_flush(partition));
+    for (uint32_t i = 0; i < partition->channel_count; i++)
+        channel_push(partition->channels[i].channel, element_ref(event));
+    return NULL;
+}
+
+static struct error *on_emit_watermark(struct chain_output *output, int64_t time)
+{
+    return result_partition_broadcast((struct result_partition *)output,
+                                      (struct element){.type = ELEMENT_WATERMARK, .as.watermark = time});
+}
+
+static struct error *on_emit_idle(struct chain_output *output, bool is_idle)
+{
+    return result_partition_broadcast((struct result_partition *)output, (struct element){.type = ELEMENT_IDLE, .as.is_idle = is_idle});
+}
+
+double result_partition_usage(const struct result_partition *partition)
+{
+    double usage = 0;
+    for (uint32_t i = 0; i < partition->channel_count; i++) {
+        double one = channel_usage(partition->channels[i].channel);
+        usage = one > usage ? one : usage;
+    }
+    return usage;
+}
+
+const struct result_partition_counts *result_partition_counts(const struct result_partition *partition)
+{
+    return &partition->counts;
+}

@@ -1,0 +1,223 @@
+/* A task's part in checkpoints: begin (sources), take the snapshot and pass the barrier on, hand the report to a worker,
+ * and learn how it ended. Thread: task, but for the report's way through a worker. */
+#include "taskmanager/task/task_private.h"
+
+#include "common/base/check.h"
+#include "common/base/clock.h"
+#include "common/base/heap.h"
+#include "common/fs/directory.h"
+
+#include <inttypes.h>
+
+#define NS_PER_MS 1000000
+
+/* ---- taking ---- */
+
+static struct checkpoint_report *report_create(struct task *task, struct barrier barrier)
+{
+    struct checkpoint_report *report = heap_new(struct checkpoint_report);
+    report->task = task;
+    report->barrier = barrier;
+    report->snapshot = snapshot_create();
+    task->report_count++;
+    return report;
+}
+
+static void report_destroy(struct checkpoint_report *report)
+{
+    barrier_finish(&report->barrier);
+    snapshot_destroy(report->snapshot);
+    json_decref(report->books);
+    json_decref(report->result.handles);
+    free(report);
+}
+
+/* The state as of now, then the barrier downstream: what operators emit while they prepare is still before the barrier. */
+struct error *task_take_checkpoint(struct task *task, struct barrier barrier, int64_t alignment_ns, uint64_t alignment_bytes)
+{
+    uint64_t id = barrier.checkpoint_id;
+    if (id <= task->last_checkpoint_id) {
+        barrier_finish(&barrier);
+        return NULL;
+    }
+    task->last_checkpoint_id = id;
+    struct checkpoint_report *report = report_create(task, barrier);
+    int64_t start_delay_ms = clock_now_ms() - barrier.timestamp_ms - alignment_ns / NS_PER_MS;
+    report->start_delay_ms = start_delay_ms > 0 ? start_delay_ms : 0;
+    report->alignment_ms = alignment_ns / NS_PER_MS;
+    report->alignment_bytes = alignment_bytes;
+    report->is_finished = task->is_data_ended;
+    atomic_store(&task->alignment_ns_last, alignment_ns);
+    atomic_store(&task->start_delay_ns_last, report->start_delay_ms * NS_PER_MS);
+    int64_t start_ns = clock_mono_ns();
+    struct error *err = operator_chain_snapshot(task->chain, id, report->snapshot, &report->books);
+    if (err == NULL)
+        err = task_broadcast(task, (struct element){.type = ELEMENT_BARRIER, .as.barrier = barrier});
+    if (err != NULL) {
+        task->report_count--;
+        report_destroy(report);
+        return error_wrap(err, "could not take checkpoint %" PRIu64 " of task %s", id, task->name);
+    }
+    if (task->is_data_ended && task->final_checkpoint_id == 0)
+        task->final_checkpoint_id = id;
+    if (barrier_kind_ends_job(barrier.kind)) {
+        task->stop_checkpoint_id = id;
+        task->is_drained = barrier.kind == BARRIER_DRAIN;
+    }
+    report->async_start_ns = clock_mono_ns();
+    report->sync_ns = report->async_start_ns - start_ns;
+    task->host.on_snapshot(task->host.arg, report);
+    return NULL;
+}
+
+struct error *task_begin_checkpoint(struct task *task, struct barrier barrier)
+{
+    if (task->gate != NULL && !input_gate_is_ended(task->gate)) {
+        /* The coordinator knows that our producers have finished; the ends of their channels are still on the way. */
+        barrier_finish(&task->pending_trigger);
+        task->pending_trigger = barrier;
+        return NULL;
+    }
+    if (barrier.kind == BARRIER_DRAIN && barrier.checkpoint_id > task->last_checkpoint_id) {
+        struct error *err = task_end_data(task, true);
+        if (err != NULL || task->is_finished) {
+            barrier_finish(&barrier);
+            return err;
+        }
+    }
+    return task_take_checkpoint(task, barrier, 0, 0);
+}
+
+struct error *task_pending_trigger_ready(struct task *task)
+{
+    struct barrier barrier = task->pending_trigger;
+    if (barrier.location == NULL)
+        return NULL;
+    task->pending_trigger = (struct barrier){0};
+    return task_begin_checkpoint(task, barrier);
+}
+
+struct error *task_checkpoint_aborted_upstream(struct task *task, uint64_t checkpoint_id)
+{
+    operator_chain_checkpoint_aborted(task->chain, checkpoint_id);
+    task->host.on_decline(task->host.arg, task, checkpoint_id,
+                          error_new(CONFLICT, "checkpoint %" PRIu64 " was superseded or cancelled before all its barriers reached task %s",
+                                    checkpoint_id, task->name));
+    return task_broadcast(task, (struct element){.type = ELEMENT_CANCEL_BARRIER, .as.barrier = {.checkpoint_id = checkpoint_id}});
+}
+
+/* ---- mail ---- */
+
+static struct error *on_trigger(struct task *task, void *arg)
+{
+    struct barrier *copy = arg;
+    struct barrier barrier = *copy;
+    free(copy);
+    return task_begin_checkpoint(task, barrier);
+}
+
+static void discard_trigger(void *arg)
+{
+    struct barrier *barrier = arg;
+    barrier_finish(barrier);
+    free(barrier);
+}
+
+void task_trigger_checkpoint(struct task *task, struct barrier barrier)
+{
+    task_post(task, on_trigger, heap_memdup(&barrier, sizeof barrier), discard_trigger);
+}
+
+static struct error *on_complete(struct task *task, void *arg)
+{
+    uint64_t *copy = arg;
+    uint64_t id = *copy;
+    free(copy);
+    if (task->chain == NULL || id <= task->last_completed_id || id > task->last_checkpoint_id)
+        return NULL;
+    task->last_completed_id = id;
+    TRY(operator_chain_checkpoint_complete(task->chain, id));
+    bool is_stopped = task->stop_checkpoint_id != 0 && id == task->stop_checkpoint_id;
+    bool is_final = task->final_checkpoint_id != 0 && id >= task->final_checkpoint_id;
+    if (is_stopped || is_final)
+        return task_finish_partitions(task);
+    return NULL;
+}
+
+void task_notify_checkpoint_complete(struct task *task, uint64_t checkpoint_id)
+{
+    task_post(task, on_complete, heap_memdup(&checkpoint_id, sizeof checkpoint_id), free);
+}
+
+static struct error *on_aborted(struct task *task, void *arg)
+{
+    uint64_t *copy = arg;
+    uint64_t id = *copy;
+    free(copy);
+    if (task->chain == NULL)
+        return NULL;
+    if (task->gate != NULL)
+        input_gate_abort(task->gate, id);
+    operator_chain_checkpoint_aborted(task->chain, id);
+    if (task->pending_trigger.checkpoint_id == id)
+        barrier_finish(&task->pending_trigger);
+    if (task->stop_checkpoint_id != id)
+        return NULL;
+    if (task->is_drained)
+        return error_with_hint(error_new(TIMEOUT, "savepoint %" PRIu64 " of a stop with drain was aborted after the input of task %s had been ended",
+                                         id, task->name),
+                               "the job restarts from its last checkpoint; stop it again");
+    task->stop_checkpoint_id = 0;
+    return NULL;
+}
+
+void task_notify_checkpoint_aborted(struct task *task, uint64_t checkpoint_id)
+{
+    task_post(task, on_aborted, heap_memdup(&checkpoint_id, sizeof checkpoint_id), free);
+}
+
+/* ---- a report's way ---- */
+
+struct error *checkpoint_report_write(struct checkpoint_report *report)
+{
+    const struct task_options *options = &report->task->options;
+    const struct job_vertex *vertex = &options->graph->vertices[options->vertex];
+    uint32_t first, last;
+    key_group_range(options->subtask_index, vertex->max_parallelism, vertex->parallelism, &first, &last);
+    const char *directory = report->barrier.location->directory;
+    char *file_name = heap_printf("%s-%u", id_format(vertex->id).hex, options->subtask_index);
+    struct error *err = directory_create(directory);
+    if (err == NULL)
+        err = snapshot_write(report->snapshot, directory, file_name, options->subtask_index, first, last, &report->result);
+    report->async_ns = clock_mono_ns() - report->async_start_ns;
+    free(file_name);
+    if (err != NULL)
+        return error_wrap(err, "could not write checkpoint %" PRIu64 " of task %s", report->barrier.checkpoint_id, report->task->name);
+    return NULL;
+}
+
+json_t *checkpoint_report_metrics(const struct checkpoint_report *report)
+{
+    json_t *json = json_object();
+    json_object_set_new(json, "sync_ms", json_integer(report->sync_ns / NS_PER_MS));
+    json_object_set_new(json, "sync_us", json_integer(report->sync_ns / 1000));
+    json_object_set_new(json, "async_ms", json_integer(report->async_ns / NS_PER_MS));
+    json_object_set_new(json, "alignment_ms", json_integer(report->alignment_ms));
+    json_object_set_new(json, "start_delay_ms", json_integer(report->start_delay_ms));
+    json_object_set_new(json, "bytes", json_integer((json_int_t)report->result.bytes));
+    json_object_set_new(json, "alignment_bytes", json_integer((json_int_t)report->alignment_bytes));
+    json_object_set_new(json, "processed_bytes", json_integer((json_int_t)report->alignment_bytes));
+    return json;
+}
+
+static struct error *on_released(struct task *task, void *arg)
+{
+    task->report_count--;
+    report_destroy(arg);
+    return NULL;
+}
+
+void checkpoint_report_release(struct checkpoint_report *report)
+{
+    task_post(report->task, on_released, report, NULL);
+}

@@ -1,0 +1,94 @@
+/* What task.c, task_loop.c, task_checkpoint.c and task_metrics.c share. */
+#ifndef MILLRACE_TASK_TASK_PRIVATE_H
+#define MILLRACE_TASK_TASK_PRIVATE_H
+
+#include "taskmanager/task/task.h"
+#include "taskmanager/time/watermark_valve.h"
+
+#include "common/base/vec.h"
+
+#define LOGICAL_INPUT_COUNT_MAX 2
+
+struct task_mail {
+    struct error *(*run)(struct task *task, void *arg);
+    void *arg;
+    void (*discard)(void *arg); /* instead of run when the task has ended; may be NULL */
+};
+
+struct task {
+    struct task_options options; /* inputs and outputs cleared */
+    char *name;
+    char *execution;
+    struct task_host host;
+    atomic_int state;
+    pthread_t thread;
+    bool is_started;
+
+    /* the mailbox: any thread */
+    pthread_mutex_t mail_lock;
+    VEC(struct task_mail) mail;
+    atomic_uint mail_count;
+    int wake_fd;
+    atomic_bool is_sleeping;
+    atomic_bool is_cancelled;
+
+    /* published for others */
+    struct task_clock clock;
+    atomic_ullong rows_in;
+    atomic_ullong bytes_in;
+    atomic_llong alignment_ns_last;
+    atomic_llong start_delay_ns_last;
+    pthread_mutex_t metrics_lock;
+    json_t *operators;         /* as last published */
+
+    /* the task thread's own */
+    struct operator_chain *chain;
+    struct input_gate *gate; /* NULL for a source */
+    struct result_partition **outputs;
+    uint32_t output_count;
+    struct watermark_valve *valves[LOGICAL_INPUT_COUNT_MAX];
+    uint32_t *gate_inputs;      /* edge -> logical input */
+    uint32_t *valve_channels;   /* gate channel -> channel in its valve */
+    int64_t flush_due_ns;       /* 0: nothing waits */
+    bool wake_seen;             /* the eventfd was read while blocked in an emit */
+    bool is_data_ended;         /* end_input has run and END_OF_DATA was sent */
+    bool is_finished;           /* the loop ends */
+    uint64_t final_checkpoint_id; /* the first checkpoint after the end of data; 0: none yet */
+    uint64_t stop_checkpoint_id;  /* suspended: a stop or drain savepoint waits for its completion */
+    bool is_drained;
+    struct barrier pending_trigger; /* came before all inputs had ended; id 0: none */
+    uint64_t last_checkpoint_id;
+    uint64_t last_completed_id;
+    uint32_t report_count; /* with a worker */
+};
+
+/* Any thread. */
+void task_post(struct task *task, struct error *(*run)(struct task *task, void *arg), void *arg, void (*discard)(void *arg));
+/* Any thread: has a sleeping task look again. */
+void task_wake(void *task);
+
+/* ---- task_loop.c, task thread ---- */
+MUST_CHECK struct error *task_run(struct task *task);
+MUST_CHECK struct error *task_run_mails(struct task *task);
+/* Sleeps until woken or timeout_ms (-1: none) and accounts the time to state. */
+void task_sleep(struct task *task, enum task_time state, int64_t timeout_ms);
+MUST_CHECK struct error *task_broadcast(struct task *task, struct element event);
+/* end_input of the chain, END_OF_DATA downstream. */
+MUST_CHECK struct error *task_end_data(struct task *task, bool is_drain);
+/* END_OF_PARTITION downstream, and the loop ends. */
+MUST_CHECK struct error *task_finish_partitions(struct task *task);
+struct error *task_wait_for_room(void *arg, struct channel *channel);
+
+/* ---- task_checkpoint.c, task thread ---- */
+/* Takes barrier. */
+MUST_CHECK struct error *task_take_checkpoint(struct task *task, struct barrier barrier, int64_t alignment_ns, uint64_t alignment_bytes);
+/* A trigger by message. Takes barrier. */
+MUST_CHECK struct error *task_begin_checkpoint(struct task *task, struct barrier barrier);
+MUST_CHECK struct error *task_checkpoint_aborted_upstream(struct task *task, uint64_t checkpoint_id);
+MUST_CHECK struct error *task_pending_trigger_ready(struct task *task);
+
+/* ---- task_metrics.c ---- */
+/* Task thread: publishes the operators' metrics. */
+void task_publish_operators(struct task *task);
+
+#endif
