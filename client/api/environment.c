@@ -278,7 +278,7 @@ int mr_execute(struct mr_env *env, const char *job_name)
     const char *fd_text = getenv("MILLRACE_GRAPH_FD");
     if (env != NULL && early_error == NULL)
         check_job(env, job_name);
-    const char *error = env == NULL ? "mr_execute: no environment is given" : early_error != NULL ? early_error : env->error;
+    const char *error = early_error != NULL ? early_error : env == NULL ? "mr_execute: no environment is given" : env->error;
     if (error == NULL && fd_text == NULL)
         error = "this program describes a job and does not run by itself: build it as a shared object and submit it with `flink run`";
     bool is_written = true;
