@@ -19,7 +19,8 @@
 #define IDLE_STEP_NS_MAX (2 * TICK_NS)
 #define SAMPLE_BYTES 64
 
-enum state_item { ITEM_SPLIT, ITEM_MARKER };
+/* A subtask adds one READY or NOT_READY item besides its splits. */
+enum state_item { ITEM_SPLIT, ITEM_READY, ITEM_NOT_READY };
 
 static struct error *parse_on_error(const json_t *options, const struct source_reader *reader, enum malformed_mode *out)
 {
@@ -41,7 +42,7 @@ static struct error *parse_on_error(const json_t *options, const struct source_r
 struct error *source_init(struct source *source, const struct op_vtable *vtable, const struct source_reader *reader, struct op_context *ctx)
 {
     struct schema *schema = ctx->spec->schema;
-    *source = (struct source){.op = {.vtable = vtable, .ctx = ctx}, .reader = reader, .emitted_watermark = TIME_MIN};
+    *source = (struct source){.op = {.vtable = vtable, .ctx = ctx}, .reader = reader, .is_ready = true, .emitted_watermark = TIME_MIN};
     TRY(parse_on_error(ctx->spec->options, reader, &source->on_malformed));
     TRY(watermark_options_parse(json_object_get(ctx->spec->options, "watermark"), schema, &source->watermark));
     if (source->watermark.strategy == WATERMARK_NONE)
@@ -374,7 +375,7 @@ struct error *source_snapshot(struct op *op, uint64_t checkpoint_id, struct snap
 {
     (void)checkpoint_id;
     struct source *source = (struct source *)op;
-    static const uint8_t marker[] = {STATE_VERSION, ITEM_MARKER};
+    const uint8_t marker[] = {STATE_VERSION, source->is_ready ? ITEM_READY : ITEM_NOT_READY};
     snapshot_add_union_item(snapshot, STATE_NAME, marker, sizeof marker);
     for (size_t i = 0; i < source->splits.count; i++)
         snapshot_split(source, source->splits.items[i], snapshot);
@@ -391,10 +392,11 @@ static struct error *restore_item(void *arg, const void *bytes, size_t length)
     struct bytes_reader reader = bytes_reader_on(bytes, length);
     uint8_t version = bytes_read_u8(&reader);
     uint8_t kind = bytes_read_u8(&reader);
-    if (!bytes_reader_ok(&reader) || version != STATE_VERSION || kind > ITEM_MARKER)
+    if (!bytes_reader_ok(&reader) || version != STATE_VERSION || kind > ITEM_NOT_READY)
         return error_new(CORRUPT, "state of a source split has an unknown version");
-    source->is_restored = true;
-    if (kind == ITEM_MARKER)
+    source->restored_incomplete |= kind == ITEM_NOT_READY;
+    source->is_restored = !source->restored_incomplete;
+    if (kind != ITEM_SPLIT)
         return NULL;
     struct source_restored_split split = {.name = bytes_read_text(&reader)};
     split.assignment = bytes_read_u64(&reader);

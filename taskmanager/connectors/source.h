@@ -81,7 +81,8 @@ struct source {
     enum malformed_mode on_malformed; /* from options.on_error.mode; FAIL by default */
     VEC(struct source_split *) splits; /* read-only for connectors */
     VEC(struct source_restored_split) restored; /* all splits of all old subtasks, wherever they belong now */
-    bool is_restored; /* there was state of this source: a split that is not in it is new, not a fresh start */
+    bool is_restored; /* there was complete state of this source: a split that is not in it is new, not a fresh start */
+    bool is_ready;    /* written by the connector: false while it does not know its splits yet. True from source_init on. */
     /* private */
     struct watermark_options watermark;
     struct event_time event_time;
@@ -95,6 +96,7 @@ struct source {
     int64_t idle_blocked_ns;  /* op_blocked_ns_total then */
     bool idle_sent;           /* the last op_emit_idle value */
     bool idle_known;          /* op_emit_idle was called at all */
+    bool restored_incomplete; /* a subtask was not ready when the state was taken */
 };
 
 /* Parses the options that all sources share (watermark, on_error). On failure nothing needs to be finished. */

@@ -1,0 +1,40 @@
+/* What the Kafka source and sink share around librdkafka: configurations from `properties`, its log in ours, its errors as ours.
+ * The only folder that includes rdkafka.h. Thread: as each function says; librdkafka's own threads call the log callback. */
+#ifndef MILLRACE_KAFKA_CLIENT_H
+#define MILLRACE_KAFKA_CLIENT_H
+
+#include "common/base/error.h"
+
+#include <jansson.h>
+#include <librdkafka/rdkafka.h>
+#include <stdbool.h>
+
+struct kafka_setting {
+    const char *key;
+    const char *value;
+};
+
+/* A configuration: defaults first, then the user's properties, then forced ones. A key or value that librdkafka does not know
+ * is an error that names it; without bootstrap.servers, too. */
+MUST_CHECK struct error *kafka_conf_create(const json_t *properties, const struct kafka_setting *defaults, const struct kafka_setting *forced,
+                                           rd_kafka_conf_t **out);
+/* Takes conf. */
+MUST_CHECK struct error *kafka_client_create(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **out);
+/* String property, or otherwise. Borrowed. */
+const char *kafka_property(const json_t *properties, const char *key, const char *otherwise);
+
+/* "could not <what>: <librdkafka's text>"; the code says whether another try can help. */
+MUST_CHECK struct error *kafka_error(rd_kafka_resp_err_t code, const char *what, ...) PRINTF_LIKE(2, 3);
+/* Takes kafka_err. */
+MUST_CHECK struct error *kafka_error_take(rd_kafka_error_t *kafka_err, const char *what, ...) PRINTF_LIKE(2, 3);
+/* Errors that go away by themselves when the broker is back: worth a log line, not a failure. */
+bool kafka_error_is_transient(rd_kafka_resp_err_t code);
+
+/* At most one line a second per limiter; the count of swallowed ones is told with the next. */
+struct kafka_log_limit {
+    int64_t next_ms;
+    unsigned long swallowed;
+};
+void kafka_log_limited(struct kafka_log_limit *limit, const char *format, ...) PRINTF_LIKE(2, 3);
+
+#endif

@@ -1,0 +1,592 @@
+/* The kafka-source operator: partitions assigned by hash, consumed through one librdkafka queue without a group rebalance, records
+ * decoded in place from librdkafka's memory. Everything that waits for a broker is the discovery thread's (kafka_discovery.h);
+ * this file is the task thread's, callbacks included (librdkafka calls them inside rd_kafka_poll and rd_kafka_consume_…). */
+#include "taskmanager/connectors/kafka/kafka_source.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "taskmanager/connectors/kafka/kafka_dead_letter.h"
+#include "taskmanager/connectors/kafka/kafka_discovery.h"
+#include "taskmanager/connectors/kafka/kafka_liveness.h"
+#include "taskmanager/connectors/kafka/kafka_split.h"
+#include "taskmanager/connectors/source.h"
+#include "taskmanager/formats/format.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Messages that librdkafka may hold for us; some 300 bytes each beside their text. Bounds its queue to about 20 MiB. */
+#define QUEUED_MESSAGES "32768"
+#define QUEUED_MESSAGES_LOW 16384
+#define METRICS_INTERVAL_MS 1000
+#define COMMIT_INTERVAL_MS 5000 /* without checkpoints; Kafka's auto.commit.interval.ms */
+#define GROUP_ID_BYTES 300
+
+struct pending_commit { /* offsets of a checkpoint that is not complete yet */
+    uint64_t checkpoint_id;
+    rd_kafka_topic_partition_list_t *offsets;
+};
+
+struct kafka_source {
+    struct source source; /* first member */
+    struct kafka_source_options options;
+    struct format_decoder *decoder;
+    rd_kafka_t *client;
+    rd_kafka_queue_t *queue;      /* all partitions are forwarded to it */
+    rd_kafka_queue_t *main_queue; /* errors, statistics, commit results */
+    struct kafka_discovery *discovery;
+    struct kafka_dead_letter *dead_letter;
+    VEC(struct kafka_topic *) topics;
+    VEC(struct pending_commit) commits;
+    struct error *err;      /* raised in a callback, returned by the next read */
+    uint32_t rows_left;     /* of the read under way */
+    bool wants_record_time;
+    bool was_above_low;     /* the queue has been above QUEUED_MESSAGES_LOW since the last nudge */
+    bool has_group;
+    int64_t silence_ms;     /* for kafka_liveness_update */
+    int64_t next_metrics_ms;
+    int64_t next_commit_ms;
+    struct kafka_log_limit log_limit;
+};
+
+static struct kafka_source *self_of(struct op *op)
+{
+    return (struct kafka_source *)op;
+}
+
+/* ---- callbacks of librdkafka ---- */
+
+static void raise_error(struct kafka_source *self, struct error *err)
+{
+    if (self->err == NULL)
+        self->err = err;
+    else
+        error_free(err);
+}
+
+static void on_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
+{
+    struct kafka_source *self = opaque;
+    char text[256];
+    if (code == RD_KAFKA_RESP_ERR__FATAL)
+        raise_error(self, kafka_error(rd_kafka_fatal_error(client, text, sizeof text), "go on reading from Kafka: %s", text));
+    else if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+        raise_error(self, error_new(CONNECTOR_FATAL, "could not log in to Kafka: %s", reason));
+    else
+        kafka_log_limited(&self->log_limit, "%s: %s", rd_kafka_err2str((rd_kafka_resp_err_t)code), reason);
+}
+
+static int on_statistics(rd_kafka_t *client, char *json, size_t length, void *opaque)
+{
+    (void)client;
+    struct kafka_source *self = opaque;
+    kafka_liveness_update(json, length, self->silence_ms, self->topics.items, self->topics.count);
+    return 0;
+}
+
+static void on_commit(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *offsets, void *opaque)
+{
+    (void)client;
+    struct kafka_source *self = opaque;
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET) {
+        kafka_log_limited(&self->log_limit, "could not commit offsets to the group (checkpoints have them): %s", rd_kafka_err2str(code));
+        return;
+    }
+    for (int i = 0; i < offsets->cnt; i++)
+        for (size_t t = 0; t < self->topics.count; t++) {
+            struct kafka_topic *topic = self->topics.items[t];
+            int32_t partition = offsets->elems[i].partition;
+            if (strcmp(topic->name, offsets->elems[i].topic) == 0 && partition < topic->split_count && topic->splits[partition] != NULL)
+                op_metric_set(&self->source.op, topic->splits[partition]->committed_metric, (double)offsets->elems[i].offset);
+        }
+}
+
+/* ---- records ---- */
+
+static void finish_split(struct kafka_split *split)
+{
+    split->split->is_finished = true;
+    split->split->is_caught_up = true;
+}
+
+static void end_reached(struct kafka_split *split, int64_t offset)
+{
+    /* Transaction markers take offsets but are no records: the end may be beyond the last record. */
+    if (offset > split->next_offset)
+        split->next_offset = offset;
+    split->is_at_end = true;
+    if (split->stop_offset >= 0 && split->next_offset >= split->stop_offset)
+        finish_split(split);
+}
+
+static void partition_error(struct kafka_source *self, const struct kafka_split *split, const rd_kafka_message_t *message)
+{
+    const char *text = rd_kafka_message_errstr(message);
+    if (kafka_error_is_transient(message->err)) {
+        kafka_log_limited(&self->log_limit, "%s: %s", split->split->name, text);
+        return;
+    }
+    struct error *err = kafka_error(message->err, "read %s at offset %" PRId64 " (%s)", split->split->name, split->next_offset, text);
+    if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+        err = error_with_hint(err, "the records are gone; set the property auto.offset.reset to earliest or latest to go on without them");
+    raise_error(self, err);
+    rd_kafka_yield(self->client);
+}
+
+static void decode(struct kafka_source *self, struct kafka_split *split, const rd_kafka_message_t *message)
+{
+    struct source *source = &self->source;
+    source_select_split(source, split->split);
+    source_count_record(source, message->len);
+    split->next_offset = message->offset + 1;
+    if (message->payload == NULL) {
+        source_count_filtered(source);
+        return;
+    }
+    const char *reason;
+    if (__builtin_expect(format_decode(self->decoder, message->payload, message->len, source->builder, &reason), 1)) {
+        if (self->wants_record_time)
+            batch_builder_set_event_time(source->builder, source->builder->row_count - 1, rd_kafka_message_timestamp(message, NULL));
+        return;
+    }
+    struct error *err = source_malformed(source, split->split, message->offset, message->payload, message->len, reason);
+    if (err != NULL) {
+        raise_error(self, err);
+        rd_kafka_yield(self->client);
+    }
+}
+
+static void on_message(rd_kafka_message_t *message, void *opaque)
+{
+    struct kafka_source *self = opaque;
+    struct kafka_topic *topic = message->rkt != NULL ? rd_kafka_topic_opaque(message->rkt) : NULL;
+    if (topic == NULL || message->partition < 0 || message->partition >= topic->split_count || topic->splits[message->partition] == NULL) {
+        kafka_log_limited(&self->log_limit, "%s", rd_kafka_message_errstr(message) != NULL ? rd_kafka_message_errstr(message) : "stray record");
+        return;
+    }
+    struct kafka_split *split = topic->splits[message->partition];
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        end_reached(split, message->offset);
+        return;
+    }
+    if (split->split->is_finished)
+        return;
+    if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        partition_error(self, split, message);
+        return;
+    }
+    split->is_at_end = false;
+    if (split->stop_offset >= 0 && message->offset >= split->stop_offset) {
+        finish_split(split);
+        return;
+    }
+    decode(self, split, message);
+    if (split->stop_offset >= 0 && split->next_offset >= split->stop_offset)
+        finish_split(split);
+    if (--self->rows_left == 0)
+        rd_kafka_yield(self->client);
+}
+
+/* ---- splits ---- */
+
+static struct error *find_topic(struct kafka_source *self, const char *name, struct kafka_topic **out)
+{
+    for (size_t i = 0; i < self->topics.count; i++)
+        if (strcmp(self->topics.items[i]->name, name) == 0) {
+            *out = self->topics.items[i];
+            return NULL;
+        }
+    TRY(kafka_topic_create(self->client, name, out));
+    vec_push(&self->topics, *out);
+    return NULL;
+}
+
+/* Adds a partition and starts to consume it, at the position that the state has or else at start_offset. */
+static struct error *add_partition(struct kafka_source *self, const char *topic_name, int32_t partition, int64_t start_offset,
+                                   int64_t stop_offset)
+{
+    struct kafka_topic *topic;
+    TRY(find_topic(self, topic_name, &topic));
+    char *name = kafka_split_name(topic_name, partition);
+    struct source_split *source_split = source_add_split(&self->source, name, kafka_split_assignment(topic_name, partition));
+    free(name);
+    struct kafka_split *split = kafka_topic_add_split(topic, partition, source_split);
+    split->next_offset = start_offset;
+    split->stop_offset = stop_offset;
+    size_t length;
+    const void *position = source_split_restored_position(source_split, &length);
+    if (position != NULL)
+        TRY(kafka_split_read_position(position, length, &split->next_offset, &split->stop_offset));
+    if (split->stop_offset >= 0 && split->next_offset >= split->stop_offset)
+        finish_split(split);
+    if (source_split->is_finished)
+        return NULL;
+    if (rd_kafka_consume_start_queue(topic->handle, partition, split->next_offset, self->queue) != 0)
+        return kafka_error(rd_kafka_last_error(), "start reading %s", source_split->name);
+    split->is_consuming = true;
+    log_info("KafkaSource", "%s: reading %s from %s%" PRId64, self->source.op.ctx->task_name, source_split->name,
+             split->next_offset == RD_KAFKA_OFFSET_BEGINNING ? "its beginning, " : "offset ", split->next_offset);
+    return NULL;
+}
+
+/* Partitions of the state that belong to this subtask now: they are known before any broker answers. */
+static struct error *add_restored(struct kafka_source *self)
+{
+    for (size_t i = 0; i < self->source.restored.count; i++) {
+        const struct source_restored_split *restored = &self->source.restored.items[i];
+        if (!source_owns(&self->source, restored->assignment))
+            continue;
+        char *topic;
+        int32_t partition;
+        TRY(kafka_split_parse_name(restored->name, &topic, &partition));
+        struct error *err = add_partition(self, topic, partition, RD_KAFKA_OFFSET_BEGINNING, -1);
+        kafka_discovery_know(self->discovery, topic, partition);
+        free(topic);
+        TRY(err);
+    }
+    return NULL;
+}
+
+static struct error *take_found(struct kafka_source *self)
+{
+    struct kafka_found *found;
+    size_t count;
+    bool is_ready;
+    struct error *err = kafka_discovery_take(self->discovery, &found, &count, &is_ready);
+    for (size_t i = 0; i < count; i++) {
+        if (err == NULL)
+            err = add_partition(self, found[i].topic, found[i].partition, found[i].start_offset, found[i].stop_offset);
+        free(found[i].topic);
+    }
+    free(found);
+    if (err == NULL && is_ready)
+        self->source.is_ready = true;
+    return err;
+}
+
+/* ---- metrics, liveness, commits ---- */
+
+static rd_kafka_topic_partition_list_t *current_offsets(const struct kafka_source *self)
+{
+    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new((int)self->source.splits.count);
+    for (size_t i = 0; i < self->source.splits.count; i++) {
+        const struct kafka_split *split = self->source.splits.items[i]->user;
+        if (split->next_offset >= 0)
+            rd_kafka_topic_partition_list_add(offsets, split->topic->name, split->partition)->offset = split->next_offset;
+    }
+    return offsets;
+}
+
+/* Takes offsets. The result comes to on_commit. */
+static void commit_offsets(struct kafka_source *self, rd_kafka_topic_partition_list_t *offsets)
+{
+    if (self->has_group && offsets->cnt > 0) {
+        rd_kafka_resp_err_t code = rd_kafka_commit(self->client, offsets, 1);
+        if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+            kafka_log_limited(&self->log_limit, "could not commit offsets to the group: %s", rd_kafka_err2str(code));
+    }
+    rd_kafka_topic_partition_list_destroy(offsets);
+}
+
+static void report(struct kafka_source *self)
+{
+    int64_t pending = 0, lag_max = 0;
+    for (size_t i = 0; i < self->source.splits.count; i++) {
+        const struct kafka_split *split = self->source.splits.items[i]->user;
+        int64_t low, high;
+        if (split->next_offset < 0)
+            continue;
+        op_metric_set(&self->source.op, split->offset_metric, (double)(split->next_offset - 1));
+        if (rd_kafka_get_watermark_offsets(self->client, split->topic->name, split->partition, &low, &high) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+            high < split->next_offset)
+            continue;
+        pending += high - split->next_offset;
+        lag_max = high - split->next_offset > lag_max ? high - split->next_offset : lag_max;
+    }
+    op_metric_set(&self->source.op, "pendingRecords", (double)pending);
+    op_metric_set(&self->source.op, "records-lag-max", (double)lag_max);
+}
+
+static void do_chores(struct kafka_source *self)
+{
+    rd_kafka_poll(self->client, 0);
+    int64_t now_ms = clock_mono_ms();
+    if (now_ms >= self->next_metrics_ms) {
+        self->next_metrics_ms = now_ms + METRICS_INTERVAL_MS;
+        report(self);
+    }
+    if (!self->source.op.ctx->checkpointing_enabled && now_ms >= self->next_commit_ms) {
+        self->next_commit_ms = now_ms + COMMIT_INTERVAL_MS;
+        commit_offsets(self, current_offsets(self));
+    }
+}
+
+/* See kafka_discovery_nudge. */
+static void keep_fetching(struct kafka_source *self)
+{
+    size_t length = rd_kafka_queue_length(self->queue);
+    if (length >= QUEUED_MESSAGES_LOW) {
+        self->was_above_low = true;
+    } else if (self->was_above_low) {
+        self->was_above_low = false;
+        kafka_discovery_nudge(self->discovery);
+    }
+}
+
+/* A bounded partition that was read to its end must not go on filling the queue. */
+static void pause_finished(struct kafka_source *self)
+{
+    for (size_t i = 0; i < self->source.splits.count; i++) {
+        struct kafka_split *split = self->source.splits.items[i]->user;
+        if (!split->is_consuming || split->is_paused || !split->split->is_finished)
+            continue;
+        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(list, split->topic->name, split->partition);
+        rd_kafka_pause_partitions(self->client, list);
+        rd_kafka_topic_partition_list_destroy(list);
+        split->is_paused = true;
+    }
+}
+
+static bool all_finished(const struct kafka_source *self)
+{
+    for (size_t i = 0; i < self->source.splits.count; i++)
+        if (!self->source.splits.items[i]->is_finished)
+            return false;
+    return true;
+}
+
+/* ---- reading ---- */
+
+static struct error *take_error(struct kafka_source *self)
+{
+    struct error *err = self->err;
+    self->err = NULL;
+    return err;
+}
+
+static struct error *kafka_read(struct source *source, uint32_t max_rows, enum source_status *status)
+{
+    struct kafka_source *self = (struct kafka_source *)source;
+    uint32_t capacity = source->builder->row_capacity - source->builder->row_count;
+    self->rows_left = max_rows == 0 || max_rows > capacity ? capacity : max_rows;
+    rd_kafka_consume_callback_queue(self->queue, 0, on_message, self);
+    TRY(take_error(self));
+    *status = SOURCE_MORE;
+    if (self->rows_left == 0) {
+        keep_fetching(self);
+        if (clock_mono_ms() >= self->next_metrics_ms)
+            do_chores(self);
+        return take_error(self);
+    }
+    TRY(take_found(self));
+    do_chores(self);
+    TRY(take_error(self));
+    if (self->options.bounded != KAFKA_UNBOUNDED)
+        pause_finished(self);
+    for (size_t i = 0; i < source->splits.count; i++) {
+        struct kafka_split *split = source->splits.items[i]->user;
+        source->splits.items[i]->is_caught_up = source->splits.items[i]->is_finished || (split->is_at_end && split->is_live);
+    }
+    bool is_over = self->options.bounded != KAFKA_UNBOUNDED && source->is_ready && all_finished(self);
+    *status = is_over ? SOURCE_END : SOURCE_EMPTY;
+    return NULL;
+}
+
+static void kafka_write_position(struct source *source, const struct source_split *split, struct bytes_writer *writer)
+{
+    (void)source;
+    kafka_split_write_position(split->user, writer);
+}
+
+static struct error *kafka_send_dead_letter(struct source *source, const struct source_split *split, int64_t offset, const void *bytes,
+                                            size_t length, const char *reason)
+{
+    const struct kafka_split *from = split->user;
+    return kafka_dead_letter_send(((struct kafka_source *)source)->dead_letter, from->topic->name, from->partition, offset, bytes, length,
+                                  reason);
+}
+
+static const struct source_reader kafka_reader = {
+    .read = kafka_read, .write_position = kafka_write_position, .dead_letter = kafka_send_dead_letter};
+
+/* ---- the operator ---- */
+
+static struct error *kafka_create(struct op_context *ctx, struct op **out)
+{
+    struct kafka_source *self = heap_new(struct kafka_source);
+    struct error *err = source_init(&self->source, &kafka_source_vtable, &kafka_reader, ctx);
+    if (err != NULL) {
+        free(self);
+        return error_wrap(err, "%s", ctx->spec->name);
+    }
+    self->wants_record_time = source_wants_record_time(&self->source);
+    TRY_GOTO(fail, kafka_source_options_parse(ctx->spec->options, &self->options));
+    TRY_GOTO(fail, format_decoder_create(self->options.format, ctx->spec->schema, NULL, &self->decoder));
+    *out = &self->source.op;
+    return NULL;
+fail:
+    source_finish(&self->source);
+    free(self);
+    return error_wrap(err, "%s", ctx->spec->name);
+}
+
+static struct error *create_client(struct kafka_source *self)
+{
+    static const struct kafka_setting defaults[] = {
+        {"queued.min.messages", QUEUED_MESSAGES}, {"queued.max.messages.kbytes", "16384"}, {"fetch.message.max.bytes", "1048576"},
+        {"fetch.max.bytes", "8388608"},           {"fetch.error.backoff.ms", "100"},       {"reconnect.backoff.max.ms", "1000"},
+        {"log.connection.close", "false"},        {"auto.offset.reset", "error"},          {"client.id", "millrace"},
+        {"socket.nagle.disable", "true"},         {NULL, NULL}};
+    char statistics_interval[24], group[GROUP_ID_BYTES];
+    const struct watermark_options *watermark = &self->source.watermark;
+    bool watches_idleness = watermark->strategy != WATERMARK_NONE && watermark->idle_timeout_ms >= 0;
+    int64_t interval_ms = watermark->idle_timeout_ms / 4;
+    interval_ms = !watches_idleness ? 0 : interval_ms < 100 ? 100 : interval_ms > 1000 ? 1000 : interval_ms;
+    self->silence_ms = interval_ms * 2 < 800 ? 800 : interval_ms * 2;
+    snprintf(statistics_interval, sizeof statistics_interval, "%" PRId64, interval_ms);
+    self->has_group = kafka_property(self->options.properties, "group.id", NULL) != NULL;
+    /* librdkafka needs a group for its queries even where nothing is ever committed. */
+    snprintf(group, sizeof group, "%s", kafka_property(self->options.properties, "group.id", "millrace"));
+    const struct kafka_setting forced[] = {{"enable.auto.commit", "false"},
+                                           {"enable.auto.offset.store", "false"},
+                                           {"enable.partition.eof", "true"},
+                                           {"group.id", group},
+                                           {"statistics.interval.ms", statistics_interval},
+                                           {self->options.startup == KAFKA_START_EARLIEST &&
+                                                    kafka_property(self->options.properties, "auto.offset.reset", NULL) == NULL
+                                                ? "auto.offset.reset"
+                                                : NULL,
+                                            "earliest"},
+                                           {NULL, NULL}};
+    rd_kafka_conf_t *conf;
+    TRY(kafka_conf_create(self->options.properties, defaults, forced, &conf));
+    rd_kafka_conf_set_opaque(conf, self);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_stats_cb(conf, on_statistics);
+    rd_kafka_conf_set_offset_commit_cb(conf, on_commit);
+    return kafka_client_create(RD_KAFKA_CONSUMER, conf, &self->client);
+}
+
+static struct error *kafka_open(struct op *op)
+{
+    struct kafka_source *self = self_of(op);
+    static const uint64_t one = 1;
+    if (self->options.dead_letter_topic != NULL)
+        TRY(kafka_dead_letter_create(self->options.properties, self->options.dead_letter_topic, &self->dead_letter));
+    TRY(create_client(self));
+    self->queue = rd_kafka_queue_new(self->client);
+    self->main_queue = rd_kafka_queue_get_main(self->client);
+    rd_kafka_queue_io_event_enable(self->queue, op->ctx->wake_fd, &one, sizeof one);
+    rd_kafka_queue_io_event_enable(self->main_queue, op->ctx->wake_fd, &one, sizeof one);
+    const struct kafka_discovery_settings settings = {.options = &self->options,
+                                                      .client = self->client,
+                                                      .wake_fd = op->ctx->wake_fd,
+                                                      .subtask_index = op->ctx->subtask_index,
+                                                      .parallelism = op->ctx->parallelism,
+                                                      .is_restored = self->source.is_restored};
+    self->discovery = kafka_discovery_create(&settings);
+    self->source.is_ready = self->source.is_restored;
+    TRY(add_restored(self));
+    return kafka_discovery_start(self->discovery);
+}
+
+static struct error *kafka_prepare_snapshot(struct op *op, uint64_t checkpoint_id)
+{
+    (void)checkpoint_id;
+    struct kafka_source *self = self_of(op);
+    return self->dead_letter != NULL ? kafka_dead_letter_flush(self->dead_letter) : NULL;
+}
+
+static struct error *kafka_snapshot(struct op *op, uint64_t checkpoint_id, struct snapshot *snapshot)
+{
+    struct kafka_source *self = self_of(op);
+    struct pending_commit commit = {.checkpoint_id = checkpoint_id, .offsets = current_offsets(self)};
+    vec_push(&self->commits, commit);
+    return source_snapshot(op, checkpoint_id, snapshot);
+}
+
+/* A later checkpoint subsumes the earlier ones. */
+static struct error *kafka_checkpoint_complete(struct op *op, uint64_t checkpoint_id)
+{
+    struct kafka_source *self = self_of(op);
+    while (self->commits.count > 0 && self->commits.items[0].checkpoint_id <= checkpoint_id) {
+        struct pending_commit commit = self->commits.items[0];
+        vec_remove(&self->commits, 0);
+        if (commit.checkpoint_id == checkpoint_id)
+            commit_offsets(self, commit.offsets);
+        else
+            rd_kafka_topic_partition_list_destroy(commit.offsets);
+    }
+    return NULL;
+}
+
+static void kafka_checkpoint_aborted(struct op *op, uint64_t checkpoint_id)
+{
+    struct kafka_source *self = self_of(op);
+    for (size_t i = 0; i < self->commits.count; i++)
+        if (self->commits.items[i].checkpoint_id == checkpoint_id) {
+            rd_kafka_topic_partition_list_destroy(self->commits.items[i].offsets);
+            vec_remove(&self->commits, i);
+            return;
+        }
+}
+
+static void stop_consuming(struct kafka_source *self)
+{
+    for (size_t i = 0; i < self->source.splits.count; i++) {
+        struct kafka_split *split = self->source.splits.items[i]->user;
+        if (split != NULL && split->is_consuming)
+            rd_kafka_consume_stop(split->topic->handle, split->partition);
+    }
+}
+
+static void kafka_close(struct op *op)
+{
+    struct kafka_source *self = self_of(op);
+    kafka_discovery_destroy(self->discovery);
+    self->discovery = NULL;
+    kafka_dead_letter_destroy(self->dead_letter);
+    self->dead_letter = NULL;
+    if (self->client == NULL)
+        return;
+    stop_consuming(self);
+    for (size_t i = 0; i < self->commits.count; i++)
+        rd_kafka_topic_partition_list_destroy(self->commits.items[i].offsets);
+    vec_finish(&self->commits);
+    for (size_t i = 0; i < self->topics.count; i++)
+        kafka_topic_destroy(self->topics.items[i]);
+    vec_finish(&self->topics);
+    if (self->main_queue != NULL) {
+        rd_kafka_queue_io_event_enable(self->queue, -1, NULL, 0);
+        rd_kafka_queue_io_event_enable(self->main_queue, -1, NULL, 0);
+        rd_kafka_queue_destroy(self->main_queue);
+        rd_kafka_queue_destroy(self->queue);
+    }
+    rd_kafka_destroy(self->client);
+    self->client = NULL;
+}
+
+static void kafka_destroy(struct op *op)
+{
+    struct kafka_source *self = self_of(op);
+    error_free(self->err);
+    format_decoder_destroy(self->decoder);
+    source_finish(&self->source);
+    free(self);
+}
+
+const struct op_vtable kafka_source_vtable = {
+    .type = "kafka-source",
+    .create = kafka_create,
+    .restore = source_restore,
+    .open = kafka_open,
+    .wake = source_wake,
+    .prepare_snapshot = kafka_prepare_snapshot,
+    .snapshot = kafka_snapshot,
+    .checkpoint_complete = kafka_checkpoint_complete,
+    .checkpoint_aborted = kafka_checkpoint_aborted,
+    .close = kafka_close,
+    .destroy = kafka_destroy,
+    .poll = source_poll,
+};
