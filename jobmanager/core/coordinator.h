@@ -230,10 +230,11 @@ struct job {
     bool initial_is_savepoint;
     uint64_t restore_checkpoint_id;     /* what the current epoch was restored from; 0 none */
     struct restart_state restart;
-    int64_t restart_at_ms;              /* RESTARTING: not before; INT64_MAX while tasks still live */
-    int64_t restart_delay_ms;
+    int64_t restart_at_ms;              /* RESTARTING: the timer; INT64_MAX while tasks still live */
+    int64_t restart_not_before_ms;      /* what the restart strategy says */
     int64_t fenced_until_ms;            /* no new epoch before: runners of a silently lost taskmanager may still live */
     bool is_stopping;                   /* a stop or drain savepoint is under way or done */
+    bool is_finish_announced;           /* all tasks FINISHED; runners were told to end */
     struct id stop_trigger_id;          /* its request, answered when the job FINISHED or the stop failed */
     struct checkpoint *stop_savepoint;  /* once COMPLETED; a reference */
     VEC(struct checkpoint_request { struct id trigger_id; enum checkpoint_kind kind; char *directory; bool cancel_job; }) requests; /* wait for a free place */
