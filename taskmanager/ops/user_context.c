@@ -308,7 +308,7 @@ void user_context_finish(struct user_context *context)
     if (context->op == NULL)
         return;
     output_finish(&context->main);
-    for (uint32_t i = 0; i < context->op->ctx->spec->side_output_count; i++)
+    for (uint32_t i = 0; i < context->op->ctx->spec->side_output_count && context->sides != NULL; i++)
         output_finish(&context->sides[i]);
     free(context->sides);
     for (size_t i = 0; i < context->states.count; i++)

@@ -1,0 +1,67 @@
+/* What pane windows (op_window.c) and session windows (op_window_session.c) share: options, the keys of a batch, lateness, the
+ * watermark that outlives a restore. Owner: the window operator. Thread: task. */
+#ifndef MILLRACE_OPS_WINDOW_BASE_H
+#define MILLRACE_OPS_WINDOW_BASE_H
+
+#include "taskmanager/ops/window_function.h"
+#include "taskmanager/state/snapshot.h"
+
+enum window_assigner { ASSIGN_TUMBLING, ASSIGN_SLIDING, ASSIGN_SESSION };
+
+struct window_base {
+    struct op op; /* first member */
+    enum window_assigner assigner;
+    bool is_event_time;
+    int64_t size_ms; /* tumbling: slide_ms == size_ms */
+    int64_t slide_ms;
+    int64_t offset_ms;
+    int64_t gap_ms;
+    int64_t lateness_ms;
+    int32_t late_side_output; /* -1: late rows are dropped and counted */
+    struct key_columns keys;
+    struct window_function function;
+    int64_t restored_watermark;
+    bool has_restored_watermark;
+
+    /* the batch in hand */
+    struct encoded_rows key_rows;
+    uint64_t *hashes; /* BATCH_ROWS_MAX each */
+    uint32_t *key_groups;
+    uint32_t *late_rows;
+    uint32_t late_count;
+};
+
+/* Parses the options of a window of any kind. On failure window_base_finish is still to be called. */
+MUST_CHECK struct error *window_base_init(struct window_base *base, const struct op_vtable *vtable, struct op_context *ctx);
+void window_base_finish(struct window_base *base);
+
+/* Hashes, key groups and key bytes of a batch. */
+void window_base_prepare(struct window_base *base, const struct batch *batch);
+/* Selection rows (NULL: all count rows) of the prepared batch, with an empty namespace. */
+struct state_rows window_base_rows(const struct window_base *base, const uint32_t *rows, uint32_t count);
+struct state_key window_base_key(const struct window_base *base, uint32_t row);
+
+/* Event time is as late as this: the input watermark, or the one of the checkpoint until that is reached again. */
+int64_t window_base_watermark(const struct window_base *base);
+static inline int64_t time_add(int64_t time, int64_t add)
+{
+    int64_t sum;
+    return __builtin_add_overflow(time, add, &sum) ? (add > 0 ? INT64_MAX : INT64_MIN) : sum;
+}
+/* A window that ends at `end` takes no more rows. Processing-time windows are never late. */
+static inline bool window_base_is_late(const struct window_base *base, int64_t end, int64_t watermark)
+{
+    return base->is_event_time && time_add(end - 1, base->lateness_ms) <= watermark;
+}
+/* Sends the batch's late rows to the side output, or counts them. */
+MUST_CHECK struct error *window_base_flush_late(struct window_base *base, const struct batch *batch);
+/* The event times of the batch; an error names the operator when there are none. */
+MUST_CHECK struct error *window_base_times(const struct window_base *base, const struct batch *batch, const int64_t **times);
+
+void window_base_snapshot(struct window_base *base, struct snapshot *snapshot);
+MUST_CHECK struct error *window_base_restore(struct window_base *base, struct restored_state *state);
+
+/* op_window_session.c */
+MUST_CHECK struct error *op_window_session_create(struct op_context *ctx, struct op **out);
+
+#endif
