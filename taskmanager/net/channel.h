@@ -36,6 +36,7 @@ struct channel {
     struct channel_key key;
     uint32_t batches_max;
     size_t bytes_max;
+    bool is_remote; /* the consumer is in another process; set before the channel is shared */
 
     /* read without the lock as a hint; written under it */
     atomic_uint queued;  /* elements */

@@ -257,3 +257,12 @@ void net_server_accept(struct net_server *server, uv_tcp_t *handle, const char *
     server->open_count++;
     vec_push(&server->peers, peer);
 }
+
+size_t net_server_queued_bytes(const struct net_server *server)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < server->peers.count; i++)
+        if (server->peers.items[i]->conn != NULL)
+            bytes += rpc_conn_queued_bytes(server->peers.items[i]->conn);
+    return bytes;
+}

@@ -15,6 +15,8 @@ struct net_server *net_server_create(uv_loop_t *loop, bool is_compressing);
 void net_server_offer(struct net_server *server, struct channel *channel);
 /* An accepted, greeted connection of a consumer's runner; takes handle. peer: its taskmanager's id, for messages. */
 void net_server_accept(struct net_server *server, uv_tcp_t *handle, const char *peer);
+/* Bytes that are not with the kernel yet, over all connections. */
+size_t net_server_queued_bytes(const struct net_server *server);
 /* Closes the connections and frees the server from the loop. */
 void net_server_close(struct net_server *server);
 

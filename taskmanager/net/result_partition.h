@@ -39,6 +39,9 @@ MUST_CHECK struct error *result_partition_broadcast(struct result_partition *par
 /* The fullest channel, 0 to 1. */
 double result_partition_usage(const struct result_partition *partition);
 
+/* Elements for another process wait in a channel that somebody still reads. Any thread. */
+bool result_partition_has_undelivered(const struct result_partition *partition);
+
 /* Cumulative; any thread may read. */
 struct result_partition_counts {
     atomic_ullong rows;

@@ -4,6 +4,8 @@
 
 #include "common/base/check.h"
 #include "common/base/heap.h"
+#include "taskmanager/ops/user_context.h"
+#include "taskmanager/task/crash_handler.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -221,6 +223,8 @@ static void *task_thread_main(void *arg)
 {
     struct task *task = arg;
     thread_task = task;
+    void *signal_stack = crash_handler_thread_start();
+    atomic_store(&task->current_function, &user_function_current);
     char thread_name[16];
     snprintf(thread_name, sizeof thread_name, "%.15s", task->name);
     pthread_setname_np(pthread_self(), thread_name);
@@ -232,7 +236,9 @@ static void *task_thread_main(void *arg)
         task_switch_state(task, TASK_RUNNING, NULL);
         err = task_run(task);
     }
+    atomic_store(&task->current_function, NULL);
     task_end(task, err);
+    crash_handler_thread_end(signal_stack);
     return NULL;
 }
 
@@ -288,4 +294,23 @@ struct task *task_of_this_thread(void)
 pthread_t task_thread(const struct task *task)
 {
     return task->thread;
+}
+
+const char *task_current_function(const struct task *task)
+{
+    const char *const *current = atomic_load(&task->current_function);
+    return current != NULL ? __atomic_load_n(current, __ATOMIC_RELAXED) : NULL;
+}
+
+uint64_t task_step_count(const struct task *task)
+{
+    return atomic_load_explicit(&task->step_count, memory_order_relaxed);
+}
+
+bool task_has_undelivered(const struct task *task)
+{
+    for (uint32_t i = 0; i < task->output_count; i++)
+        if (result_partition_has_undelivered(task->outputs[i]))
+            return true;
+    return false;
 }

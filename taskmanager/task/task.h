@@ -111,6 +111,12 @@ enum task_state task_current_state(const struct task *task);
 struct task *task_of_this_thread(void);
 /* The thread of a started task, for the watchdog. */
 pthread_t task_thread(const struct task *task);
+/* The user function that the task's thread is in, or NULL; and a count that grows with each step of its loop. Any thread,
+ * as long as the task was not joined. */
+const char *task_current_function(const struct task *task);
+uint64_t task_step_count(const struct task *task);
+/* Rows wait in channels to other runners: the process must not end yet. Any thread. */
+bool task_has_undelivered(const struct task *task);
 
 /* ---- a report's way ---- */
 /* Worker thread. Writes the state file; fills result and async_ns. */

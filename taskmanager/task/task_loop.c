@@ -290,6 +290,7 @@ struct error *task_run(struct task *task)
     while (!task->is_finished) {
         if (atomic_load(&task->is_cancelled))
             return task_cancelled_error(task);
+        atomic_fetch_add_explicit(&task->step_count, 1, memory_order_relaxed);
         TRY(task_run_mails(task));
         if (!task->is_finished)
             TRY(task_step(task));

@@ -33,6 +33,8 @@ struct task {
     atomic_bool is_cancelled;
 
     /* published for others */
+    const char *const *_Atomic current_function; /* the thread's own variable; NULL before it runs */
+    atomic_ullong step_count;
     struct task_clock clock;
     atomic_ullong rows_in;
     atomic_ullong bytes_in;

@@ -39,6 +39,7 @@ static void runner_free(struct task_runner *runner)
         json_decref(runner->deployments.items[i].message);
     }
     vec_finish(&runner->deployments);
+    vec_finish(&runner->undelivered);
     vec_finish(&runner->tasks);
     user_library_close(runner->library);
     config_destroy(runner->config);
@@ -73,6 +74,8 @@ void task_runner_close(struct task_runner *runner, void (*on_closed)(void *conte
             task_cancel(runner->tasks.items[i].task);
     if (runner->ended_count == runner->tasks.count)
         task_runner_close_ended(runner);
+    else
+        task_runner_look_at_undelivered(runner);
 }
 
 void task_runner_task_ended(struct task_runner *runner, struct task *task)
@@ -189,6 +192,17 @@ struct task *task_runner_task(struct task_runner *runner, uint32_t index)
 {
     check(index < runner->tasks.count);
     return runner->tasks.items[index].task;
+}
+
+bool task_runner_task_is_ended(const struct task_runner *runner, uint32_t index)
+{
+    check(index < runner->tasks.count);
+    return runner->tasks.items[index].is_ended;
+}
+
+bool task_runner_is_drained(const struct task_runner *runner)
+{
+    return runner->server == NULL || net_server_queued_bytes(runner->server) == 0;
 }
 
 int64_t task_runner_function_timeout_ms(const struct task_runner *runner)

@@ -33,11 +33,12 @@ struct task_runner *task_runner_create(const struct task_runner_options *options
 void task_runner_message(struct task_runner *runner, uint16_t type, const json_t *json);
 /* An accepted, greeted data connection of the runner on the taskmanager `peer`; takes handle. */
 void task_runner_accept(struct task_runner *runner, uv_tcp_t *handle, const char *peer);
-/* The first reason counts; used by watchdogs: fails every task that has not ended, and says why. Takes err. */
-void task_runner_fail(struct task_runner *runner, struct error *err);
 /* Tasks by index, in order of deployment; ended ones stay. */
 uint32_t task_runner_task_count(const struct task_runner *runner);
 struct task *task_runner_task(struct task_runner *runner, uint32_t index);
+bool task_runner_task_is_ended(const struct task_runner *runner, uint32_t index);
+/* Everything that was produced for other runners is with the kernel. */
+bool task_runner_is_drained(const struct task_runner *runner);
 /* {"job", "epoch", "tasks": [...], "process": {...}}: a METRICS message as of now. */
 json_t *task_runner_metrics(struct task_runner *runner);
 /* Options of the job (its own value, else the cluster's); 0: none, also before DEPLOY. */

@@ -43,6 +43,7 @@ static struct channel *output_channel(struct task_runner *runner, const struct d
     if (!peer_is_remote(runner, deployment, target_vertex, key.consumer, &peer))
         return local_channel(runner, key);
     struct channel *channel = channel_create(key, (uint32_t)config_int(runner->config, OPTION_NETWORK_QUEUE_BATCHES), CHANNEL_BYTES_MAX);
+    channel->is_remote = true;
     net_server_offer(runner->server, channel_ref(channel));
     return channel;
 }

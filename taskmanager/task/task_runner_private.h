@@ -14,6 +14,8 @@
 #include "taskmanager/net/net_client.h"
 #include "taskmanager/net/net_server.h"
 
+struct state_mail; /* task_runner_report.c */
+
 struct runner_task {
     struct task *task;
     bool is_ended;
@@ -43,8 +45,9 @@ struct task_runner {
     VEC(struct deployment) deployments;
     VEC(struct runner_task) tasks;
     size_t ended_count;
+    VEC(struct state_mail *) undelivered; /* finished tasks with rows still on their way */
+    struct loop_timer *delivery_timer;
     bool is_closing;
-    bool is_failed;
     void (*on_closed)(void *context);
     void *closed_context;
 };
@@ -56,6 +59,8 @@ void task_runner_deploy(struct task_runner *runner, const json_t *message);
 struct task_host task_runner_host(struct task_runner *runner);
 void task_runner_send_state(struct task_runner *runner, const char *execution, const char *state, const struct error *err);
 void task_runner_send_metrics(struct task_runner *runner);
+/* Reports the finished tasks whose rows have left, or all when the runner is closing. */
+void task_runner_look_at_undelivered(struct task_runner *runner);
 /* All tasks of a closing runner have ended. */
 void task_runner_close_ended(struct task_runner *runner);
 /* A task's thread has reported a final state: joins it. */

@@ -17,6 +17,7 @@
 
 #define LOGGER "TaskRunner"
 #define NS_PER_MS 1000000
+#define DELIVERY_LOOK_MS 2
 #define NS_PER_S 1000000000.0
 
 json_t *task_runner_header(const struct task_runner *runner)
@@ -58,19 +59,27 @@ static void runner_all_ended(struct task_runner *runner)
         runner->options.on_all_ended(runner->options.context);
 }
 
+static void on_delivery_timer(void *argument);
+
 /* Loop. */
 static void on_state_mail(void *argument, bool is_closed)
 {
     struct state_mail *mail = argument;
     struct task_runner *runner = mail->runner;
     check(!is_closed); /* the mailbox closes after the last task has ended */
+    if (mail->state == TASK_FINISHED && !runner->is_closing && task_has_undelivered(mail->task)) {
+        /* Finished means that nobody needs this process for the task any more. */
+        vec_push(&runner->undelivered, mail);
+        if (runner->delivery_timer == NULL)
+            runner->delivery_timer = loop_timer_start(runner->options.loop, DELIVERY_LOOK_MS, DELIVERY_LOOK_MS, on_delivery_timer, runner);
+        return;
+    }
     bool is_final = task_state_is_final(mail->state);
     if (is_final) {
         task_runner_task_ended(runner, mail->task);
         task_runner_send_metrics(runner);
     }
-    if (!runner->is_failed)
-        task_runner_send_state(runner, task_execution(mail->task), task_state_name(mail->state), mail->err);
+    task_runner_send_state(runner, task_execution(mail->task), task_state_name(mail->state), mail->err);
     if (mail->err != NULL)
         log_error_chain(LOG_WARN, LOGGER, mail->err, "%s (%s) failed.", task_name(mail->task), task_execution(mail->task));
     error_free(mail->err);
@@ -79,23 +88,30 @@ static void on_state_mail(void *argument, bool is_closed)
         runner_all_ended(runner);
 }
 
+void task_runner_look_at_undelivered(struct task_runner *runner)
+{
+    struct state_mail **mails = runner->undelivered.items;
+    size_t count = runner->undelivered.count;
+    runner->undelivered.items = NULL;
+    runner->undelivered.count = runner->undelivered.capacity = 0;
+    for (size_t i = 0; i < count; i++)
+        on_state_mail(mails[i], false); /* puts it back when it is not delivered yet */
+    free(mails);
+    if (runner->undelivered.count == 0)
+        loop_timer_stop(&runner->delivery_timer);
+}
+
+static void on_delivery_timer(void *argument)
+{
+    task_runner_look_at_undelivered(argument);
+}
+
 /* Task thread. */
 static void on_state(void *arg, struct task *task, enum task_state state, struct error *err)
 {
     struct task_runner *runner = arg;
     struct state_mail mail = {runner, task, state, err};
     mailbox_post(runner->mailbox, on_state_mail, heap_memdup(&mail, sizeof mail));
-}
-
-void task_runner_fail(struct task_runner *runner, struct error *err)
-{
-    if (!runner->is_failed) {
-        runner->is_failed = true;
-        for (size_t i = 0; i < runner->tasks.count; i++)
-            if (!runner->tasks.items[i].is_ended)
-                task_runner_send_state(runner, task_execution(runner->tasks.items[i].task), "FAILED", err);
-    }
-    error_free(err);
 }
 
 /* ---- checkpoints ---- */
