@@ -6,8 +6,8 @@
 
 /* Block sizes, header included; larger entries than STATE_PAGE_ENTRY_MAX have a page of their own. */
 #define STATE_PAGE_MIN_BYTES 1024u
-#define STATE_PAGE_MAX_BYTES 65536u
-#define STATE_PAGE_ENTRY_MAX 16384u
+#define STATE_PAGE_MAX_BYTES 16384u
+#define STATE_PAGE_ENTRY_MAX 4096u
 
 /* One key group. */
 struct state_group {
