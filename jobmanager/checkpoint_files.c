@@ -73,7 +73,6 @@ struct delete_work {
     struct jobmanager *jobmanager;
     struct id trigger_id; /* zero: nobody waits */
     char *directory;
-    char *path;           /* as the user gave it; NULL: the core's own */
 };
 
 static bool is_checkpoint_name(const char *directory)
@@ -86,42 +85,47 @@ static bool is_checkpoint_name(const char *directory)
 static struct error *delete_run(void *argument)
 {
     struct delete_work *work = argument;
-    if (work->path != NULL) {
-        json_t *metadata = NULL;
-        TRY(checkpoint_metadata_read(work->path, &work->directory, &metadata));
-        json_decref(metadata);
-    } else if (!is_checkpoint_name(work->directory)) {
+    /* A savepoint that a user disposes was found to be one; the core's own have names that say so. */
+    if (id_is_zero(work->trigger_id) && !is_checkpoint_name(work->directory))
         return error_new(INTERNAL, "%s does not look like a checkpoint", work->directory);
-    }
     TRY(file_remove_tree(work->directory));
     /* The directory of the job goes with its last checkpoint; one that still holds others stays. */
     char *end = strrchr(work->directory, '/');
     if (end != NULL && end != work->directory && strncmp(end, "/chk-", 5) == 0) {
         *end = '\0';
         rmdir(work->directory);
+        *end = '/';
     }
     return NULL;
+}
+
+/* Takes err. */
+static void finish_disposal(struct jobmanager *jobmanager, struct id trigger_id, struct error *err)
+{
+    struct operation *operation = operations_find(&jobmanager->operations, trigger_id);
+    if (operation != NULL && err == NULL) {
+        operation_finish(operation, jobmanager_now_ms(jobmanager), 0, NULL, NULL, NULL);
+    } else if (operation != NULL) {
+        char *causes = rest_error_lines(err);
+        char *lines = heap_printf(EX_FLINK ": Could not dispose savepoint %s.\nCaused by: %s%s", operation->path,
+                                  err->code == ERR_NOT_FOUND ? EX_FILE ": " : "", causes);
+        operation_finish(operation, jobmanager_now_ms(jobmanager), 0, NULL, EX_FLINK, lines);
+        free(lines);
+        free(causes);
+    }
+    error_free(err);
 }
 
 static void delete_done(struct error *err, void *argument)
 {
     struct delete_work *work = argument;
-    struct operation *operation = operations_find(&work->jobmanager->operations, work->trigger_id);
-    if (operation != NULL) {
-        const char *path = work->path != NULL ? work->path : operation->path != NULL ? operation->path : work->directory;
-        char *causes = err != NULL ? rest_error_lines(err) : NULL;
-        char *lines = err == NULL ? NULL
-                                  : heap_printf(EX_FLINK ": Could not dispose savepoint %s.\nCaused by: %s%s", path,
-                                                err->code == ERR_NOT_FOUND ? EX_FILE ": " : "", causes);
-        operation_finish(operation, jobmanager_now_ms(work->jobmanager), 0, NULL, err != NULL ? EX_FLINK : NULL, lines);
-        free(lines);
-        free(causes);
+    if (!id_is_zero(work->trigger_id)) {
+        finish_disposal(work->jobmanager, work->trigger_id, err);
     } else if (err != NULL) {
         log_error_chain(LOG_WARN, LOGGER, err, "Could not discard the checkpoint directory %s.", work->directory);
+        error_free(err);
     }
-    error_free(err);
     free(work->directory);
-    free(work->path);
     free(work);
 }
 
@@ -135,13 +139,32 @@ void checkpoint_files_delete(struct jobmanager *jobmanager, struct action *actio
     jobmanager_work(jobmanager, delete_run, delete_done, work);
 }
 
+/* ---- disposing ---- */
+
+struct dispose_wait {
+    struct jobmanager *jobmanager;
+    struct id trigger_id;
+};
+
+static void on_dispose_read(json_t *metadata, const char *directory, struct error *err, void *argument)
+{
+    struct dispose_wait *wait = argument;
+    json_decref(metadata);
+    if (err != NULL) {
+        finish_disposal(wait->jobmanager, wait->trigger_id, err);
+    } else {
+        struct event event = {.kind = EVENT_SAVEPOINT_DISPOSE, .dispose = {.trigger_id = wait->trigger_id, .path = directory}};
+        jobmanager_handle(wait->jobmanager, &event);
+    }
+    free(wait);
+}
+
 void checkpoint_files_dispose(struct jobmanager *jobmanager, struct id trigger_id, const char *path)
 {
-    struct delete_work *work = heap_new(struct delete_work);
-    work->jobmanager = jobmanager;
-    work->trigger_id = trigger_id;
-    work->path = heap_strdup(path);
-    jobmanager_work(jobmanager, delete_run, delete_done, work);
+    struct dispose_wait *wait = heap_new(struct dispose_wait);
+    wait->jobmanager = jobmanager;
+    wait->trigger_id = trigger_id;
+    checkpoint_files_read(jobmanager, path, on_dispose_read, wait);
 }
 
 /* ---- reading ---- */

@@ -13,7 +13,7 @@ void checkpoint_files_delete(struct jobmanager *jobmanager, struct action *actio
  * (taken) and NULLs. */
 void checkpoint_files_read(struct jobmanager *jobmanager, const char *path, void (*done)(json_t *metadata, const char *directory, struct error *err, void *argument),
                            void *argument);
-/* Looks whether path is a savepoint and deletes it; the operation gets the result. */
+/* Looks whether path is a savepoint and asks the core to delete it; the operation gets the result. */
 void checkpoint_files_dispose(struct jobmanager *jobmanager, struct id trigger_id, const char *path);
 
 #endif

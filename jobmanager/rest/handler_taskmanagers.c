@@ -32,12 +32,12 @@ static json_t *resource_view(const struct taskmanager *taskmanager, uint32_t slo
 
 static json_t *hardware_view(const struct taskmanager *taskmanager, const json_t *metrics)
 {
-    int64_t physical = metric_of(metrics, "Status.Machine.Memory.Total");
-    int64_t free_bytes = metric_of(metrics, "Status.Machine.Memory.Available");
+    int64_t physical = metric_of(metrics, "Status.JVM.Memory.Heap.Max");
+    int64_t free_bytes = metric_of(metrics, "Status.Host.Memory.Free");
     json_t *json = json_object();
     put_int(json, "cpuCores", taskmanager->cpu_cores);
     put_int(json, "physicalMemory", physical > 0 ? physical : (int64_t)taskmanager->memory_bytes);
-    put_int(json, "freeMemory", free_bytes > 0 ? free_bytes : (int64_t)taskmanager->memory_bytes - metric_of(metrics, "Status.JVM.Memory.Heap.Used"));
+    put_int(json, "freeMemory", free_bytes > 0 ? free_bytes : (int64_t)taskmanager->memory_bytes);
     put_int(json, "managedMemory", metric_of(metrics, "Status.Flink.Memory.Managed.Total"));
     return json;
 }
@@ -207,7 +207,7 @@ void handle_taskmanager_logs(struct jobmanager *jobmanager, struct rest_request 
 
 void handle_taskmanager_log_file(struct jobmanager *jobmanager, struct rest_request *request)
 {
-    get_file(jobmanager, request, "log", rest_path_param(request, "filename"), false);
+    get_file(jobmanager, request, "file", rest_path_param(request, "filename"), false);
 }
 
 void handle_taskmanager_log(struct jobmanager *jobmanager, struct rest_request *request)
