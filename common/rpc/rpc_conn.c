@@ -58,6 +58,21 @@ void conn_tune_tcp(uv_tcp_t *tcp)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
 }
 
+static void format_address(const struct sockaddr_storage *address, char *ip, size_t capacity, unsigned *port)
+{
+    if (address->ss_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, address, sizeof in6);
+        uv_ip6_name(&in6, ip, capacity);
+        *port = ntohs(in6.sin6_port);
+    } else {
+        struct sockaddr_in in4;
+        memcpy(&in4, address, sizeof in4);
+        uv_ip4_name(&in4, ip, capacity);
+        *port = ntohs(in4.sin_port);
+    }
+}
+
 void conn_name_peer(struct rpc_conn *conn)
 {
     struct sockaddr_storage address;
@@ -66,18 +81,19 @@ void conn_name_peer(struct rpc_conn *conn)
     unsigned port = 0;
     if (conn->is_pipe || uv_tcp_getpeername((uv_tcp_t *)conn->stream, (struct sockaddr *)&address, &length) != 0)
         return;
-    if (address.ss_family == AF_INET6) {
-        struct sockaddr_in6 in6;
-        memcpy(&in6, &address, sizeof in6);
-        uv_ip6_name(&in6, ip, sizeof ip);
-        port = ntohs(in6.sin6_port);
-    } else {
-        struct sockaddr_in in4;
-        memcpy(&in4, &address, sizeof in4);
-        uv_ip4_name(&in4, ip, sizeof ip);
-        port = ntohs(in4.sin_port);
-    }
+    format_address(&address, ip, sizeof ip, &port);
     snprintf(conn->peer, sizeof conn->peer, strchr(ip, ':') != NULL ? "[%s]:%u" : "%s:%u", ip, port);
+}
+
+void rpc_conn_local_address(const struct rpc_conn *conn, char *out, size_t capacity)
+{
+    struct sockaddr_storage address;
+    int length = sizeof address;
+    unsigned port;
+    out[0] = '\0';
+    if (conn->stream != NULL && !conn->is_pipe &&
+        uv_tcp_getsockname((const uv_tcp_t *)conn->stream, (struct sockaddr *)&address, &length) == 0)
+        format_address(&address, out, capacity, &port);
 }
 
 /* ---- the end ---- */

@@ -1,0 +1,119 @@
+/* The data port: consumers' runners connect here, are greeted, and their handle goes to the runner of their job and epoch. One
+ * that comes before its runner waits. Thread: the loop's. */
+#include "common/base/heap.h"
+#include "common/base/log.h"
+#include "taskmanager/agent/agent_private.h"
+
+#include <string.h>
+
+#define LOGGER "TaskManagerServices"
+
+enum { HOLD_MS = 10000, HELD_COUNT_MAX = 1024 };
+
+static void held_free(struct held_connection *held)
+{
+    struct agent *agent = held->agent;
+    for (size_t i = 0; i < agent->held.count; i++)
+        if (agent->held.items[i] == held) {
+            vec_remove(&agent->held, i);
+            break;
+        }
+    loop_timer_stop(&held->timer);
+    rpc_handle_discard(held->handle);
+    free(held->peer);
+    free(held);
+}
+
+static void on_hold_timeout(void *argument)
+{
+    struct held_connection *held = argument;
+    log_warn(LOGGER, "Closed the data connection of %s: no task runner of job %s, epoch %lld, has come.", held->peer,
+             id_format(held->job).hex, (long long)held->epoch);
+    held_free(held);
+}
+
+static void pass_on(struct held_connection *held, struct runner *runner)
+{
+    uv_tcp_t *handle = held->handle;
+    held->handle = NULL;
+    runner_pass_connection(runner, held->peer, handle);
+    held_free(held);
+}
+
+/* WELCOME is written. */
+static void on_detached(uv_tcp_t *handle, void *argument)
+{
+    struct held_connection *held = argument;
+    held->handle = handle;
+    struct runner *runner = agent_find_runner(held->agent, held->job, held->epoch);
+    if (handle == NULL || held->agent->is_stopping)
+        held_free(held);
+    else if (runner != NULL && runner->state == RUNNER_RUNNING)
+        pass_on(held, runner);
+    else
+        held->timer = loop_timer_start(held->agent->loop, HOLD_MS, 0, on_hold_timeout, held);
+}
+
+static void on_data_connection(struct rpc_server *server, struct rpc_conn *conn, const json_t *hello, void *context)
+{
+    struct agent *agent = context;
+    const char *peer = message_text(hello, "runner");
+    struct id job = message_id(hello, "job");
+    (void)server;
+    if (strcmp(message_text(hello, "role"), "data") != 0 || peer == NULL || id_is_zero(job)) {
+        log_warn(LOGGER, "Closed connection from %s: it is no data connection of a task runner", rpc_conn_peer(conn));
+        rpc_conn_close(conn, NULL);
+        return;
+    }
+    if (agent->held.count >= HELD_COUNT_MAX || agent->is_stopping) {
+        rpc_conn_close(conn, NULL);
+        return;
+    }
+    struct held_connection *held = heap_new(struct held_connection);
+    held->agent = agent;
+    held->job = job;
+    held->epoch = message_int(hello, "epoch");
+    held->peer = heap_strdup(peer);
+    vec_push(&agent->held, held);
+    rpc_conn_detach(conn, on_detached, held);
+}
+
+struct error *agent_data_open(struct agent *agent)
+{
+    uint16_t first;
+    uint16_t last;
+    config_ports(agent->config, OPTION_TASKMANAGER_DATA_PORT, &first, &last);
+    struct rpc_server_options options = {
+        .host = config_text(agent->config, OPTION_TASKMANAGER_BIND_HOST),
+        .port_first = first,
+        .port_last = last,
+        .secret = &agent->secret,
+        .body_bytes_max = FRAME_BODY_BYTES_DATA,
+        .logger = LOGGER,
+        .on_connection = on_data_connection,
+        .context = agent,
+    };
+    TRY(rpc_server_create(agent->loop, &options, &agent->data_server));
+    log_info(LOGGER, "TaskManager data connection initialized successfully; listening internally on port: %u",
+             rpc_server_port(agent->data_server));
+    return NULL;
+}
+
+void agent_data_runner_ready(struct agent *agent, struct runner *runner)
+{
+    for (size_t i = agent->held.count; i-- > 0;) {
+        struct held_connection *held = agent->held.items[i];
+        if (held->handle != NULL && id_equals(held->job, runner->job) && held->epoch == runner->epoch)
+            pass_on(held, runner);
+    }
+}
+
+void agent_data_close(struct agent *agent)
+{
+    rpc_server_close(agent->data_server);
+    agent->data_server = NULL;
+    /* Those whose WELCOME is still being written end in on_detached. */
+    for (size_t i = agent->held.count; i-- > 0;)
+        if (agent->held.items[i]->handle != NULL)
+            held_free(agent->held.items[i]);
+}
