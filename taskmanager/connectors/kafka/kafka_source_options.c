@@ -67,8 +67,8 @@ struct error *kafka_source_options_parse(const json_t *options, struct kafka_sou
     TRY(parse_point(bounded, "bounded", parsed.bounded == KAFKA_STOP_TIMESTAMP, parsed.bounded == KAFKA_STOP_SPECIFIC,
                     &parsed.bounded_timestamp_ms, &parsed.bounded_offsets));
     const json_t *interval = json_object_get(options, "discovery_interval_ms");
-    if (interval != NULL && (!json_is_integer(interval) || json_integer_value(interval) < 0))
-        return error_new(INVALID_ARGUMENT, "discovery_interval_ms must be a whole number from 0");
+    if (interval != NULL && (!json_is_integer(interval) || json_integer_value(interval) < -1))
+        return error_new(INVALID_ARGUMENT, "discovery_interval_ms must be a whole number from -1 (never)");
     if (interval != NULL)
         parsed.discovery_interval_ms = json_integer_value(interval);
     if (parsed.format == NULL)

@@ -21,7 +21,7 @@ struct kafka_source_options {
     enum kafka_bounded bounded;
     int64_t bounded_timestamp_ms;
     const json_t *bounded_offsets;
-    int64_t discovery_interval_ms; /* 0: never again after the start */
+    int64_t discovery_interval_ms; /* 0 or -1: never again after the start */
     const json_t *format;
     const char *dead_letter_topic; /* NULL unless on_error.mode is dead-letter */
 };

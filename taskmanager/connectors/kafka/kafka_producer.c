@@ -1,0 +1,44 @@
+/* See kafka_producer.h. */
+#include "taskmanager/connectors/kafka/kafka_producer.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#define QUEUE_FULL_WAIT_MS 50
+
+static bool speaks_against_idempotence(const json_t *properties)
+{
+    static const char *const keys[] = {"acks",    "request.required.acks",      "retries",
+                                       "message.send.max.retries", "max.in.flight", "max.in.flight.requests.per.connection",
+                                       "enable.idempotence"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (json_object_get(properties, keys[i]) != NULL)
+            return true;
+    return false;
+}
+
+struct error *kafka_producer_conf_create(const json_t *properties, const struct kafka_setting *extra, rd_kafka_conf_t **out)
+{
+    const struct kafka_setting defaults[] = {{"partitioner", "murmur2_random"},
+                                             {"client.id", "millrace"},
+                                             {"queue.buffering.max.kbytes", "16384"},
+                                             {"reconnect.backoff.max.ms", "1000"},
+                                             {"log.connection.close", "false"},
+                                             {speaks_against_idempotence(properties) ? NULL : "enable.idempotence", "true"},
+                                             {NULL, NULL}};
+    return kafka_conf_create(properties, defaults, extra, out);
+}
+
+struct error *kafka_producer_send(rd_kafka_t *producer, rd_kafka_topic_t *topic, const void *key, size_t key_length, const void *value,
+                                  size_t value_length, bool copies)
+{
+    /* librdkafka takes the value as mutable, but does not change it. */
+    void *payload = (void *)(uintptr_t)value;
+    while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, copies ? RD_KAFKA_MSG_F_COPY : 0, payload, value_length, key, key_length, NULL) != 0) {
+        rd_kafka_resp_err_t code = rd_kafka_last_error();
+        if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+            return kafka_error(code, "write to Kafka topic %s", rd_kafka_topic_name(topic));
+        rd_kafka_poll(producer, QUEUE_FULL_WAIT_MS);
+    }
+    return NULL;
+}

@@ -1,0 +1,30 @@
+/* The two operators of a Kafka sink, "X: Writer" and "X: Committer", and the options that both parse. Rows of the table of
+ * operators: kafka_sink_writer_vtable, kafka_sink_committer_vtable. Guarantees:
+ *   none           the writer produces and forgets
+ *   at-least-once  the writer produces, and waits for the brokers before each barrier; the committer has nothing to do
+ *   exactly-once   the writer encodes rows and passes them to the committer, which writes the rows of an epoch in one
+ *                  transaction once its checkpoint is complete (kafka_transaction.h) */
+#ifndef MILLRACE_KAFKA_SINK_H
+#define MILLRACE_KAFKA_SINK_H
+
+#include "taskmanager/ops/op.h"
+
+enum kafka_guarantee { KAFKA_NONE, KAFKA_AT_LEAST_ONCE, KAFKA_EXACTLY_ONCE };
+
+struct kafka_sink_options {
+    const json_t *properties; /* borrowed from the job graph, all of them */
+    const char *topic;
+    const json_t *format;
+    enum kafka_guarantee guarantee;
+    const char *transactional_id_prefix; /* EXACTLY_ONCE only */
+};
+
+MUST_CHECK struct error *kafka_sink_options_parse(const struct op_context *ctx, struct kafka_sink_options *out);
+
+/* The columns between writer and committer. */
+enum kafka_sink_column { KAFKA_SINK_KEY, KAFKA_SINK_VALUE, KAFKA_SINK_COLUMN_COUNT };
+
+extern const struct op_vtable kafka_sink_writer_vtable;
+extern const struct op_vtable kafka_sink_committer_vtable;
+
+#endif

@@ -1,0 +1,283 @@
+/* "X: Committer". With exactly-once it collects the encoded rows of an epoch; the barrier turns them into a committable in its
+ * state; when the checkpoint is complete, the committer thread writes them in one transaction (kafka_transaction.h). With the
+ * other guarantees no row comes here. Task thread.
+ *
+ * State: union list, because a committable belongs to the transactional id it was made under: after a restore, subtask i takes those of
+ * index i, and of every index that no subtask has any more those with index modulo parallelism = i. They are committed in open, before
+ * the first new row; so every index has at most one user. */
+#include "common/base/clock.h"
+#include "common/base/heap.h"
+#include "common/base/log.h"
+#include "common/base/vec.h"
+#include "taskmanager/connectors/kafka/kafka_committer_thread.h"
+#include "taskmanager/state/snapshot.h"
+#include "taskmanager/task/books.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+#define STATE_NAME "kafka-committables"
+#define REAP_INTERVAL_MS 20
+#define FINAL_COMMIT_PATIENCE_MS 60000
+
+struct kafka_sink_committer {
+    struct op op; /* first member */
+    struct kafka_sink_options options;
+    struct kafka_committer_thread *thread; /* NULL unless exactly-once */
+    VEC(struct kafka_committable *) restored; /* until open has committed them */
+    VEC(struct kafka_committable *) pending;  /* oldest first; the first handed_over of them are with the thread */
+    size_t handed_over;
+    uint64_t reaped; /* how many the thread has done that are gone from pending */
+    struct kafka_committable *epoch; /* rows since the last barrier; NULL: none */
+    int64_t start_seconds;
+    bool has_ended;
+};
+
+static struct kafka_sink_committer *self_of(struct op *op)
+{
+    return (struct kafka_sink_committer *)op;
+}
+
+static struct error *committer_create(struct op_context *ctx, struct op **out)
+{
+    struct kafka_sink_committer *self = heap_new(struct kafka_sink_committer);
+    self->op = (struct op){.vtable = &kafka_sink_committer_vtable, .ctx = ctx};
+    struct error *err = kafka_sink_options_parse(ctx, &self->options);
+    if (err != NULL) {
+        free(self);
+        return err;
+    }
+    *out = &self->op;
+    return NULL;
+}
+
+static struct error *restore_item(void *arg, const void *bytes, size_t length)
+{
+    struct kafka_sink_committer *self = arg;
+    struct kafka_committable *committable;
+    TRY(kafka_committable_decode(bytes, length, &committable));
+    if (committable->index % self->op.ctx->parallelism == self->op.ctx->subtask_index)
+        vec_push(&self->restored, committable);
+    else
+        kafka_committable_destroy(committable);
+    return NULL;
+}
+
+static struct error *committer_restore(struct op *op, struct restored_state *state)
+{
+    return restored_state_items(state, STATE_NAME, restore_item, op);
+}
+
+/* Commits what the restored checkpoint left of one index, oldest first. */
+static struct error *recover_index(struct kafka_sink_committer *self, struct kafka_transactor *transactor, uint32_t index)
+{
+    for (;;) {
+        const struct kafka_committable *next = NULL;
+        for (size_t i = 0; i < self->restored.count; i++) {
+            const struct kafka_committable *candidate = self->restored.items[i];
+            if (candidate->index == index && candidate->marker > kafka_transactor_marker(transactor) &&
+                (next == NULL || candidate->marker < next->marker))
+                next = candidate;
+        }
+        if (next == NULL)
+            return NULL;
+        log_info("KafkaCommitter", "%s: committing %" PRIu64 " rows of checkpoint %" PRIu64 " that were pending", self->op.ctx->task_name,
+                 next->row_count, next->checkpoint_id);
+        TRY(kafka_transactor_commit(transactor, next, NULL));
+    }
+}
+
+static bool is_index_pending(const struct kafka_sink_committer *self, uint32_t index)
+{
+    for (size_t i = 0; i < self->restored.count; i++)
+        if (self->restored.items[i]->index == index)
+            return true;
+    return false;
+}
+
+/* Indexes of a former, larger parallelism. */
+static struct error *recover_orphans(struct kafka_sink_committer *self)
+{
+    uint32_t greatest = 0;
+    for (size_t i = 0; i < self->restored.count; i++)
+        if (self->restored.items[i]->index > greatest)
+            greatest = self->restored.items[i]->index;
+    uint32_t parallelism = self->op.ctx->parallelism;
+    for (uint32_t index = self->op.ctx->subtask_index + parallelism; index <= greatest; index += parallelism) {
+        struct kafka_transactor *transactor;
+        if (!is_index_pending(self, index))
+            continue;
+        TRY(kafka_transactor_create(&self->options, index, &transactor));
+        struct error *err = recover_index(self, transactor, index);
+        kafka_transactor_destroy(transactor);
+        TRY(err);
+    }
+    return NULL;
+}
+
+static void clear_restored(struct kafka_sink_committer *self)
+{
+    for (size_t i = 0; i < self->restored.count; i++)
+        kafka_committable_destroy(self->restored.items[i]);
+    vec_finish(&self->restored);
+}
+
+static struct error *committer_open(struct op *op)
+{
+    struct kafka_sink_committer *self = self_of(op);
+    if (self->options.guarantee != KAFKA_EXACTLY_ONCE)
+        return NULL;
+    struct kafka_transactor *transactor;
+    uint32_t index = op->ctx->subtask_index;
+    TRY(recover_orphans(self));
+    TRY(kafka_transactor_create(&self->options, index, &transactor));
+    struct error *err = recover_index(self, transactor, index);
+    if (err != NULL) {
+        kafka_transactor_destroy(transactor);
+        return err;
+    }
+    clear_restored(self);
+    if (op->ctx->restored_checkpoint_id != 0) {
+        /* All that the restored books had written is in now. */
+        op->ctx->books->rows_committed = op->ctx->books->rows_written;
+        op->ctx->books->digest_committed = op->ctx->books->digest;
+    }
+    int64_t marker = kafka_transactor_marker(transactor);
+    int64_t last_start = marker < 0 ? 0 : marker >> KAFKA_MARKER_CHECKPOINT_BITS;
+    int64_t now_seconds = clock_now_ms() / 1000 - INT64_C(1577836800); /* since 2020: 30 bits last until 2054 */
+    self->start_seconds = now_seconds > last_start ? now_seconds : last_start + 1;
+    return kafka_committer_thread_create(transactor, &self->thread);
+}
+
+static struct error *committer_process(struct op *op, uint32_t input, struct batch *batch)
+{
+    (void)input;
+    struct kafka_sink_committer *self = self_of(op);
+    const struct column *keys = &batch->columns[KAFKA_SINK_KEY];
+    const struct column *values = &batch->columns[KAFKA_SINK_VALUE];
+    const struct string_view *key_views = keys->values;
+    const struct string_view *value_views = values->values;
+    if (self->thread == NULL)
+        return error_new(INVALID_PROGRAM, "rows came to a committer without transactions");
+    if (self->epoch == NULL)
+        self->epoch = heap_new(struct kafka_committable);
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        const void *key = column_is_null(keys, row) ? NULL : string_view_text(keys, &key_views[row]);
+        const void *value = column_is_null(values, row) ? NULL : string_view_text(values, &value_views[row]);
+        size_t value_length = value != NULL ? value_views[row].length : 0;
+        kafka_committable_add_row(self->epoch, key, key_views[row].length, value, value_length);
+        uint64_t digest = XXH3_64bits(value, value_length);
+        self->epoch->digest += digest;
+        op->ctx->books->digest += digest;
+    }
+    op->ctx->books->rows_written += batch->row_count;
+    return NULL;
+}
+
+/* Forgets what the thread has committed. */
+static struct error *reap(struct kafka_sink_committer *self)
+{
+    uint64_t done;
+    TRY(kafka_committer_thread_done(self->thread, &done));
+    for (; self->reaped < done; self->reaped++) {
+        struct kafka_committable *committable = self->pending.items[0];
+        self->op.ctx->books->rows_committed += committable->row_count;
+        self->op.ctx->books->digest_committed += committable->digest;
+        kafka_committable_destroy(committable);
+        vec_remove(&self->pending, 0);
+        self->handed_over--;
+    }
+    return NULL;
+}
+
+static struct error *committer_wake(struct op *op, int64_t now_ms)
+{
+    struct kafka_sink_committer *self = self_of(op);
+    if (self->thread == NULL)
+        return NULL;
+    TRY(reap(self));
+    if (self->handed_over > 0)
+        op_wake_at(op, now_ms + REAP_INTERVAL_MS);
+    return NULL;
+}
+
+static struct error *committer_snapshot(struct op *op, uint64_t checkpoint_id, struct snapshot *snapshot)
+{
+    struct kafka_sink_committer *self = self_of(op);
+    if (self->thread == NULL)
+        return NULL;
+    TRY(reap(self));
+    if (self->epoch != NULL) {
+        self->epoch->index = op->ctx->subtask_index;
+        self->epoch->checkpoint_id = checkpoint_id;
+        self->epoch->marker = kafka_marker(self->start_seconds, checkpoint_id);
+        vec_push(&self->pending, self->epoch);
+        self->epoch = NULL;
+    }
+    for (size_t i = 0; i < self->pending.count; i++) {
+        struct bytes_writer writer = {0};
+        kafka_committable_encode(self->pending.items[i], &writer);
+        snapshot_add_union_item(snapshot, STATE_NAME, writer.data, writer.length);
+        bytes_writer_finish(&writer);
+    }
+    return NULL;
+}
+
+static struct error *committer_checkpoint_complete(struct op *op, uint64_t checkpoint_id)
+{
+    struct kafka_sink_committer *self = self_of(op);
+    if (self->thread == NULL)
+        return NULL;
+    while (self->handed_over < self->pending.count && self->pending.items[self->handed_over]->checkpoint_id <= checkpoint_id)
+        kafka_committer_thread_add(self->thread, self->pending.items[self->handed_over++]);
+    if (self->handed_over == 0)
+        return NULL;
+    if (self->has_ended)
+        kafka_committer_thread_wait(self->thread, FINAL_COMMIT_PATIENCE_MS);
+    else
+        op_wake_at(op, clock_now_ms() + REAP_INTERVAL_MS);
+    return reap(self);
+}
+
+static struct error *committer_end_input(struct op *op)
+{
+    self_of(op)->has_ended = true;
+    return NULL;
+}
+
+static void committer_close(struct op *op)
+{
+    struct kafka_sink_committer *self = self_of(op);
+    if (self->thread == NULL)
+        return;
+    /* Their checkpoints are complete, so they should be in before the job counts as ended. If not, the state has them. */
+    kafka_committer_thread_wait(self->thread, self->handed_over > 0 ? FINAL_COMMIT_PATIENCE_MS : 0);
+    kafka_committer_thread_destroy(self->thread);
+    self->thread = NULL;
+}
+
+static void committer_destroy(struct op *op)
+{
+    struct kafka_sink_committer *self = self_of(op);
+    clear_restored(self);
+    for (size_t i = 0; i < self->pending.count; i++)
+        kafka_committable_destroy(self->pending.items[i]);
+    vec_finish(&self->pending);
+    kafka_committable_destroy(self->epoch);
+    free(self);
+}
+
+const struct op_vtable kafka_sink_committer_vtable = {
+    .type = "kafka-sink-committer",
+    .create = committer_create,
+    .restore = committer_restore,
+    .open = committer_open,
+    .process = committer_process,
+    .wake = committer_wake,
+    .snapshot = committer_snapshot,
+    .checkpoint_complete = committer_checkpoint_complete,
+    .end_input = committer_end_input,
+    .close = committer_close,
+    .destroy = committer_destroy,
+};

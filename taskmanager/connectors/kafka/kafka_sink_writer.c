@@ -1,0 +1,315 @@
+/* "X: Writer": encodes rows; produces them (none, at-least-once) or passes them on as key and value (exactly-once). Task
+ * thread only; delivery reports come in rd_kafka_poll and rd_kafka_flush. */
+#include "common/base/heap.h"
+#include "common/base/vec.h"
+#include "common/columnar/batch_builder.h"
+#include "taskmanager/connectors/kafka/kafka_producer.h"
+#include "taskmanager/connectors/kafka/kafka_sink.h"
+#include "taskmanager/formats/format.h"
+#include "taskmanager/task/books.h"
+
+#include <xxhash.h>
+
+#define FLUSH_STEP_MS 500
+#define CLOSE_FLUSH_MS 2000
+
+struct committed_cut { /* what the books said at a barrier, to be taken as committed when the checkpoint is complete */
+    uint64_t checkpoint_id;
+    uint64_t rows;
+    uint64_t digest;
+};
+
+struct kafka_sink_writer {
+    struct op op; /* first member */
+    struct kafka_sink_options options;
+    struct schema *input; /* borrowed */
+    struct format_encoder *encoder;
+    struct format_encoder *key_encoder; /* NULL: no key, or the one key column's text as it is */
+    struct schema *key_schema;
+    uint32_t *key_columns;
+    uint32_t key_count;
+    rd_kafka_t *producer; /* NULL with exactly-once */
+    rd_kafka_topic_t *topic;
+    rd_kafka_resp_err_t failure; /* of a delivery */
+    struct batch_builder *builder; /* exactly-once */
+    struct str_buf value;
+    struct str_buf key;
+    VEC(struct committed_cut) cuts;
+    struct kafka_log_limit log_limit;
+};
+
+static struct kafka_sink_writer *self_of(struct op *op)
+{
+    return (struct kafka_sink_writer *)op;
+}
+
+static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaque)
+{
+    (void)producer;
+    struct kafka_sink_writer *self = opaque;
+    if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        self->failure = message->err;
+}
+
+static void on_error(rd_kafka_t *producer, int code, const char *reason, void *opaque)
+{
+    struct kafka_sink_writer *self = opaque;
+    char text[256];
+    if (code == RD_KAFKA_RESP_ERR__FATAL)
+        self->failure = rd_kafka_fatal_error(producer, text, sizeof text);
+    else if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+        self->failure = RD_KAFKA_RESP_ERR__AUTHENTICATION;
+    else
+        kafka_log_limited(&self->log_limit, "%s: %s", rd_kafka_err2str((rd_kafka_resp_err_t)code), reason);
+}
+
+static struct error *take_failure(struct kafka_sink_writer *self)
+{
+    if (self->failure == RD_KAFKA_RESP_ERR_NO_ERROR || self->options.guarantee == KAFKA_NONE)
+        return NULL;
+    return kafka_error(self->failure, "write to Kafka topic %s", self->options.topic);
+}
+
+/* ---- creation ---- */
+
+/* One STRING or BYTES key column is the key as it is; anything else becomes a JSON object of the key columns. */
+static struct error *parse_key(struct kafka_sink_writer *self)
+{
+    const json_t *columns = json_object_get(self->op.ctx->spec->options, "key_columns");
+    self->key_count = (uint32_t)json_array_size(columns);
+    if (self->key_count == 0)
+        return NULL;
+    self->key_columns = heap_alloc_array(self->key_count, sizeof *self->key_columns);
+    struct field *fields = heap_alloc_array(self->key_count, sizeof *fields);
+    for (uint32_t i = 0; i < self->key_count; i++) {
+        json_int_t column = json_integer_value(json_array_get(columns, i));
+        if (!json_is_integer(json_array_get(columns, i)) || column < 0 || column >= (json_int_t)self->input->field_count) {
+            free(fields);
+            return error_new(INVALID_ARGUMENT, "key_columns names a column that the rows do not have");
+        }
+        self->key_columns[i] = (uint32_t)column;
+        fields[i] = self->input->fields[column];
+    }
+    struct error *err = NULL;
+    if (self->key_count > 1 || !data_type_is_text(fields[0].type)) {
+        json_t *json_format = json_pack("{s:s}", "type", "json");
+        self->key_schema = schema_create(fields, self->key_count);
+        err = format_encoder_create(json_format, self->key_schema, &self->key_encoder);
+        json_decref(json_format);
+    }
+    free(fields);
+    return err;
+}
+
+static void writer_destroy(struct op *op)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    format_encoder_destroy(self->encoder);
+    format_encoder_destroy(self->key_encoder);
+    if (self->key_schema != NULL)
+        schema_unref(self->key_schema);
+    free(self->key_columns);
+    batch_builder_destroy(self->builder);
+    str_buf_finish(&self->value);
+    str_buf_finish(&self->key);
+    vec_finish(&self->cuts);
+    free(self);
+}
+
+static struct error *check_output(const struct op_context *ctx)
+{
+    const struct schema *schema = ctx->spec->schema;
+    if (schema != NULL && schema->field_count == KAFKA_SINK_COLUMN_COUNT && schema->fields[KAFKA_SINK_KEY].type == TYPE_BYTES &&
+        schema->fields[KAFKA_SINK_KEY].nullable && schema->fields[KAFKA_SINK_VALUE].type == TYPE_BYTES)
+        return NULL;
+    return error_new(INVALID_PROGRAM, "a kafka-sink-writer gives rows of key BYTES (nullable) and value BYTES");
+}
+
+static struct error *writer_create(struct op_context *ctx, struct op **out)
+{
+    struct kafka_sink_writer *self = heap_new(struct kafka_sink_writer);
+    struct error *err;
+    self->op = (struct op){.vtable = &kafka_sink_writer_vtable, .ctx = ctx};
+    if (ctx->spec->input_count == 0) {
+        err = error_new(INVALID_PROGRAM, "a sink needs an input");
+        goto fail;
+    }
+    const struct job_edge *edge = &ctx->spec->inputs[0];
+    const struct job_operator *source = &ctx->graph->operators[edge->source];
+    self->input = edge->side_output < 0 ? source->schema : source->side_outputs[edge->side_output].schema;
+    TRY_GOTO(fail, kafka_sink_options_parse(ctx, &self->options));
+    TRY_GOTO(fail, format_encoder_create(self->options.format, self->input, &self->encoder));
+    TRY_GOTO(fail, parse_key(self));
+    if (self->options.guarantee == KAFKA_EXACTLY_ONCE) {
+        TRY_GOTO(fail, check_output(ctx));
+        self->builder = batch_builder_create(ctx->spec->schema, BATCH_ROWS_TARGET, false);
+    }
+    *out = &self->op;
+    return NULL;
+fail:
+    writer_destroy(&self->op);
+    return error_wrap(err, "%s", ctx->spec->name);
+}
+
+static struct error *writer_open(struct op *op)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    static const struct kafka_setting extra[] = {{NULL, NULL}};
+    if (self->options.guarantee == KAFKA_EXACTLY_ONCE)
+        return NULL;
+    if (op->ctx->restored_checkpoint_id != 0) {
+        /* The restored books were cut behind a flush. */
+        op->ctx->books->rows_committed = op->ctx->books->rows_written;
+        op->ctx->books->digest_committed = op->ctx->books->digest;
+    }
+    rd_kafka_conf_t *conf;
+    TRY(kafka_producer_conf_create(self->options.properties, extra, &conf));
+    rd_kafka_conf_set_opaque(conf, self);
+    rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    TRY(kafka_client_create(RD_KAFKA_PRODUCER, conf, &self->producer));
+    self->topic = rd_kafka_topic_new(self->producer, self->options.topic, NULL);
+    return self->topic != NULL ? NULL : kafka_error(rd_kafka_last_error(), "use Kafka topic %s", self->options.topic);
+}
+
+/* ---- rows ---- */
+
+struct span {
+    const void *bytes; /* NULL: null */
+    size_t length;
+};
+
+static struct span encode_key(struct kafka_sink_writer *self, const struct batch *batch, const struct batch *key_batch, uint32_t row)
+{
+    if (self->key_count == 0)
+        return (struct span){0};
+    if (self->key_encoder == NULL) {
+        const struct column *column = &batch->columns[self->key_columns[0]];
+        const struct string_view *view = &((const struct string_view *)column->values)[row];
+        if (column_is_null(column, row))
+            return (struct span){0};
+        return (struct span){.bytes = string_view_text(column, view), .length = view->length};
+    }
+    str_buf_clear(&self->key);
+    format_encode(self->key_encoder, key_batch, row, &self->key);
+    return (struct span){.bytes = str_buf_text(&self->key), .length = self->key.length};
+}
+
+static struct error *pass_on(struct kafka_sink_writer *self, struct span key)
+{
+    if (batch_builder_is_full(self->builder))
+        TRY(op_emit(&self->op, batch_builder_finish(self->builder)));
+    uint32_t row = batch_builder_add_row(self->builder);
+    if (key.bytes != NULL)
+        batch_builder_set_text(self->builder, KAFKA_SINK_KEY, row, key.bytes, key.length);
+    batch_builder_set_text(self->builder, KAFKA_SINK_VALUE, row, str_buf_text(&self->value), self->value.length);
+    return NULL;
+}
+
+static struct error *produce(struct kafka_sink_writer *self, struct span key)
+{
+    TRY(kafka_producer_send(self->producer, self->topic, key.bytes, key.length, str_buf_text(&self->value), self->value.length, true));
+    self->op.ctx->books->rows_written++;
+    self->op.ctx->books->digest += XXH3_64bits(str_buf_text(&self->value), self->value.length);
+    return NULL;
+}
+
+static struct error *write_rows(struct kafka_sink_writer *self, const struct batch *batch, const struct batch *key_batch)
+{
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        str_buf_clear(&self->value);
+        format_encode(self->encoder, batch, row, &self->value);
+        struct span key = encode_key(self, batch, key_batch, row);
+        TRY(self->builder != NULL ? pass_on(self, key) : produce(self, key));
+    }
+    if (self->builder != NULL) {
+        struct batch *out = batch_builder_finish(self->builder);
+        return out != NULL ? op_emit(&self->op, out) : NULL;
+    }
+    rd_kafka_poll(self->producer, 0);
+    return take_failure(self);
+}
+
+static struct error *writer_process(struct op *op, uint32_t input, struct batch *batch)
+{
+    (void)input;
+    struct kafka_sink_writer *self = self_of(op);
+    struct batch *key_batch = self->key_encoder != NULL ? batch_project(batch, self->key_schema, self->key_columns) : NULL;
+    struct error *err = write_rows(self, batch, key_batch);
+    batch_unref(key_batch);
+    return err;
+}
+
+/* ---- barriers ---- */
+
+/* Waits until the brokers have everything. librdkafka gives up on a record after message.timeout.ms, so this ends. */
+static struct error *flush(struct kafka_sink_writer *self)
+{
+    while (rd_kafka_flush(self->producer, FLUSH_STEP_MS) == RD_KAFKA_RESP_ERR__TIMED_OUT)
+        TRY(take_failure(self));
+    return take_failure(self);
+}
+
+static struct error *writer_prepare_snapshot(struct op *op, uint64_t checkpoint_id)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    if (self->producer == NULL)
+        return NULL;
+    if (self->options.guarantee == KAFKA_AT_LEAST_ONCE)
+        TRY(flush(self));
+    struct committed_cut cut = {.checkpoint_id = checkpoint_id, .rows = op->ctx->books->rows_written, .digest = op->ctx->books->digest};
+    vec_push(&self->cuts, cut);
+    return NULL;
+}
+
+static struct error *writer_checkpoint_complete(struct op *op, uint64_t checkpoint_id)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    while (self->cuts.count > 0 && self->cuts.items[0].checkpoint_id <= checkpoint_id) {
+        op->ctx->books->rows_committed = self->cuts.items[0].rows;
+        op->ctx->books->digest_committed = self->cuts.items[0].digest;
+        vec_remove(&self->cuts, 0);
+    }
+    return NULL;
+}
+
+static struct error *writer_end_input(struct op *op)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    if (self->producer == NULL)
+        return NULL;
+    TRY(flush(self));
+    if (!op->ctx->checkpointing_enabled) {
+        op->ctx->books->rows_committed = op->ctx->books->rows_written;
+        op->ctx->books->digest_committed = op->ctx->books->digest;
+    }
+    return NULL;
+}
+
+static void writer_close(struct op *op)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    if (self->topic != NULL)
+        rd_kafka_topic_destroy(self->topic);
+    if (self->producer != NULL) {
+        if (self->options.guarantee == KAFKA_NONE)
+            rd_kafka_flush(self->producer, CLOSE_FLUSH_MS);
+        /* What is still queued belongs to a failed or cancelled attempt: the next one writes it again. */
+        rd_kafka_purge(self->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        rd_kafka_destroy(self->producer);
+    }
+    self->topic = NULL;
+    self->producer = NULL;
+}
+
+const struct op_vtable kafka_sink_writer_vtable = {
+    .type = "kafka-sink-writer",
+    .create = writer_create,
+    .open = writer_open,
+    .process = writer_process,
+    .prepare_snapshot = writer_prepare_snapshot,
+    .checkpoint_complete = writer_checkpoint_complete,
+    .end_input = writer_end_input,
+    .close = writer_close,
+    .destroy = writer_destroy,
+};

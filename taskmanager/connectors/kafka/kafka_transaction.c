@@ -1,0 +1,343 @@
+/* See kafka_transaction.h. */
+#include "taskmanager/connectors/kafka/kafka_transaction.h"
+
+#include "common/base/clock.h"
+#include "common/base/heap.h"
+#include "common/base/log.h"
+#include "taskmanager/connectors/kafka/kafka_producer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CALL_TIMEOUT_MS 5000
+#define START_PATIENCE_MS 60000
+#define RETRY_PAUSE_MS 100
+#define COMMITTABLE_VERSION 1
+#define ROW_HAS_KEY 1
+#define ROW_HAS_VALUE 2
+
+struct kafka_transactor {
+    char *id; /* transactional.id and group */
+    char *topic_name;
+    rd_kafka_t *producer;
+    rd_kafka_topic_t *topic;
+    rd_kafka_consumer_group_metadata_t *group;
+    int64_t marker;
+};
+
+/* ---- committables ---- */
+
+int64_t kafka_marker(int64_t start_seconds, uint64_t checkpoint_id)
+{
+    uint64_t id = checkpoint_id & ((UINT64_C(1) << KAFKA_MARKER_CHECKPOINT_BITS) - 1);
+    return (int64_t)((uint64_t)start_seconds << KAFKA_MARKER_CHECKPOINT_BITS | id) & INT64_MAX;
+}
+
+void kafka_committable_add_row(struct kafka_committable *committable, const void *key, size_t key_length, const void *value,
+                               size_t value_length)
+{
+    bytes_write_u8(&committable->rows, (uint8_t)((key != NULL ? ROW_HAS_KEY : 0) | (value != NULL ? ROW_HAS_VALUE : 0)));
+    if (key != NULL)
+        bytes_write_block(&committable->rows, key, key_length);
+    if (value != NULL)
+        bytes_write_block(&committable->rows, value, value_length);
+    committable->row_count++;
+}
+
+void kafka_committable_encode(const struct kafka_committable *committable, struct bytes_writer *writer)
+{
+    bytes_write_u8(writer, COMMITTABLE_VERSION);
+    bytes_write_u32(writer, committable->index);
+    bytes_write_u64(writer, committable->checkpoint_id);
+    bytes_write_i64(writer, committable->marker);
+    bytes_write_u64(writer, committable->row_count);
+    bytes_write_u64(writer, committable->digest);
+    bytes_write_block(writer, committable->rows.data, committable->rows.length);
+}
+
+struct error *kafka_committable_decode(const void *bytes, size_t length, struct kafka_committable **out)
+{
+    struct bytes_reader reader = bytes_reader_on(bytes, length);
+    uint8_t version = bytes_read_u8(&reader);
+    struct kafka_committable head = {.index = bytes_read_u32(&reader)};
+    head.checkpoint_id = bytes_read_u64(&reader);
+    head.marker = bytes_read_i64(&reader);
+    head.row_count = bytes_read_u64(&reader);
+    head.digest = bytes_read_u64(&reader);
+    size_t rows_length;
+    const uint8_t *rows = bytes_read_block(&reader, &rows_length);
+    if (!bytes_reader_ok(&reader) || version != COMMITTABLE_VERSION)
+        return error_new(CORRUPT, "the rows to be committed to Kafka in the state are malformed");
+    struct kafka_committable *committable = heap_memdup(&head, sizeof head);
+    bytes_write(&committable->rows, rows, rows_length);
+    *out = committable;
+    return NULL;
+}
+
+void kafka_committable_destroy(struct kafka_committable *committable)
+{
+    if (committable == NULL)
+        return;
+    bytes_writer_finish(&committable->rows);
+    free(committable);
+}
+
+/* ---- starting ---- */
+
+static void pause_ms(int ms)
+{
+    struct timespec pause = {.tv_nsec = ms * 1000000L};
+    nanosleep(&pause, NULL);
+}
+
+static struct error *init_transactions(struct kafka_transactor *transactor)
+{
+    int64_t deadline_ms = clock_mono_ms() + START_PATIENCE_MS;
+    for (;;) {
+        rd_kafka_error_t *kafka_err = rd_kafka_init_transactions(transactor->producer, CALL_TIMEOUT_MS);
+        if (kafka_err == NULL)
+            return NULL;
+        if (!rd_kafka_error_is_retriable(kafka_err) || clock_mono_ms() >= deadline_ms)
+            return kafka_error_take(kafka_err, "start transactions as %s", transactor->id);
+        rd_kafka_error_destroy(kafka_err);
+        pause_ms(RETRY_PAUSE_MS);
+    }
+}
+
+/* Connection and security settings are all that a reader of one offset needs of the sink's properties. */
+static struct error *create_marker_reader(const struct kafka_sink_options *options, const char *group, rd_kafka_t **out)
+{
+    static const char *const prefixes[] = {"bootstrap.servers", "metadata.broker.list", "security.", "sasl.", "ssl.", "enable.ssl",
+                                           "enable.sasl", "socket.", "broker."};
+    static const struct kafka_setting defaults[] = {{"client.id", "millrace"}, {"log.connection.close", "false"}, {NULL, NULL}};
+    const struct kafka_setting forced[] = {{"group.id", group}, {"isolation.level", "read_committed"}, {"enable.auto.commit", "false"}, {NULL, NULL}};
+    json_t *shared = json_object();
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)options->properties, key, value)
+    {
+        for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+            if (strncmp(key, prefixes[i], strlen(prefixes[i])) == 0)
+                json_object_set(shared, key, value);
+    }
+    rd_kafka_conf_t *conf;
+    struct error *err = kafka_conf_create(shared, defaults, forced, &conf);
+    json_decref(shared);
+    TRY(err);
+    return kafka_client_create(RD_KAFKA_CONSUMER, conf, out);
+}
+
+/* A read_committed reader waits until offsets of a transaction that is just ending are settled (KIP-447). */
+static struct error *read_marker(struct kafka_transactor *transactor, const struct kafka_sink_options *options)
+{
+    rd_kafka_t *reader;
+    TRY(create_marker_reader(options, transactor->id, &reader));
+    int64_t deadline_ms = clock_mono_ms() + START_PATIENCE_MS;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, transactor->topic_name, 0);
+    rd_kafka_resp_err_t code;
+    for (;;) {
+        list->elems[0].offset = RD_KAFKA_OFFSET_INVALID;
+        list->elems[0].err = RD_KAFKA_RESP_ERR_NO_ERROR;
+        code = rd_kafka_committed(reader, list, CALL_TIMEOUT_MS);
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+            code = list->elems[0].err;
+        bool is_unsettled = code == RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT || kafka_error_is_transient(code);
+        if (!is_unsettled || clock_mono_ms() >= deadline_ms)
+            break;
+        pause_ms(RETRY_PAUSE_MS);
+    }
+    transactor->marker = list->elems[0].offset >= 0 ? list->elems[0].offset : -1;
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(reader);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : kafka_error(code, "read the transaction marker of %s", transactor->id);
+}
+
+struct error *kafka_transactor_create(const struct kafka_sink_options *options, uint32_t index, struct kafka_transactor **out)
+{
+    struct kafka_transactor *transactor = heap_new(struct kafka_transactor);
+    transactor->marker = -1;
+    transactor->topic_name = heap_strdup(options->topic);
+    transactor->id = heap_printf("%s-%" PRIu32, options->transactional_id_prefix, index);
+    const struct kafka_setting extra[] = {{"transactional.id", transactor->id}, {NULL, NULL}};
+    rd_kafka_conf_t *conf;
+    struct error *err;
+    TRY_GOTO(fail, kafka_producer_conf_create(options->properties, extra, &conf));
+    TRY_GOTO(fail, kafka_client_create(RD_KAFKA_PRODUCER, conf, &transactor->producer));
+    transactor->topic = rd_kafka_topic_new(transactor->producer, options->topic, NULL);
+    if (transactor->topic == NULL) {
+        err = kafka_error(rd_kafka_last_error(), "use Kafka topic %s", options->topic);
+        goto fail;
+    }
+    transactor->group = rd_kafka_consumer_group_metadata_new(transactor->id);
+    TRY_GOTO(fail, init_transactions(transactor));
+    TRY_GOTO(fail, read_marker(transactor, options));
+    *out = transactor;
+    return NULL;
+fail:
+    kafka_transactor_destroy(transactor);
+    return err;
+}
+
+int64_t kafka_transactor_marker(const struct kafka_transactor *transactor)
+{
+    return transactor->marker;
+}
+
+void kafka_transactor_destroy(struct kafka_transactor *transactor)
+{
+    if (transactor == NULL)
+        return;
+    if (transactor->topic != NULL)
+        rd_kafka_topic_destroy(transactor->topic);
+    if (transactor->producer != NULL) {
+        rd_kafka_purge(transactor->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        rd_kafka_destroy(transactor->producer);
+    }
+    if (transactor->group != NULL)
+        rd_kafka_consumer_group_metadata_destroy(transactor->group);
+    free(transactor->topic_name);
+    free(transactor->id);
+    free(transactor);
+}
+
+/* ---- committing ---- */
+
+enum step_result {
+    STEP_DONE,
+    STEP_AGAIN,  /* the same step once more */
+    STEP_ABORT,  /* abort the transaction, then all of it once more */
+    STEP_FAILED, /* the producer is of no use any more */
+};
+
+/* What librdkafka's documentation says to do about an error of a transaction call. Takes kafka_err; *err only with STEP_FAILED. */
+static enum step_result judge(struct kafka_transactor *transactor, rd_kafka_error_t *kafka_err, const char *what, struct error **err)
+{
+    if (kafka_err == NULL)
+        return STEP_DONE;
+    enum step_result result = STEP_FAILED;
+    if (!rd_kafka_error_is_fatal(kafka_err)) {
+        if (rd_kafka_error_txn_requires_abort(kafka_err))
+            result = STEP_ABORT;
+        else if (rd_kafka_error_is_retriable(kafka_err))
+            result = STEP_AGAIN;
+    }
+    if (result == STEP_FAILED) {
+        *err = kafka_error_take(kafka_err, "%s transaction %s", what, transactor->id);
+        return STEP_FAILED;
+    }
+    log_warn("KafkaCommitter", "%s transaction %s: %s; trying again", what, transactor->id, rd_kafka_error_string(kafka_err));
+    rd_kafka_error_destroy(kafka_err);
+    pause_ms(RETRY_PAUSE_MS);
+    return result;
+}
+
+static bool should_stop(const atomic_bool *is_stopping)
+{
+    return is_stopping != NULL && atomic_load(is_stopping);
+}
+
+static struct error *produce_rows(struct kafka_transactor *transactor, const struct kafka_committable *committable)
+{
+    struct bytes_reader reader = bytes_reader_on(committable->rows.data, committable->rows.length);
+    while (bytes_reader_left(&reader) > 0) {
+        uint8_t flags = bytes_read_u8(&reader);
+        size_t key_length = 0, value_length = 0;
+        const uint8_t *key = flags & ROW_HAS_KEY ? bytes_read_block(&reader, &key_length) : NULL;
+        const uint8_t *value = flags & ROW_HAS_VALUE ? bytes_read_block(&reader, &value_length) : NULL;
+        if (!bytes_reader_ok(&reader))
+            return error_new(CORRUPT, "the rows to be committed to Kafka are malformed");
+        TRY(kafka_producer_send(transactor->producer, transactor->topic, key, key_length, value, value_length, true));
+        rd_kafka_poll(transactor->producer, 0);
+    }
+    return NULL;
+}
+
+static enum step_result begin(struct kafka_transactor *transactor, struct error **err)
+{
+    return judge(transactor, rd_kafka_begin_transaction(transactor->producer), "begin", err);
+}
+
+static enum step_result send_marker(struct kafka_transactor *transactor, int64_t marker, const atomic_bool *is_stopping, struct error **err)
+{
+    rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(offsets, transactor->topic_name, 0)->offset = marker;
+    enum step_result result;
+    do
+        result = judge(transactor, rd_kafka_send_offsets_to_transaction(transactor->producer, offsets, transactor->group, CALL_TIMEOUT_MS),
+                       "write the marker of", err);
+    while (result == STEP_AGAIN && !should_stop(is_stopping));
+    rd_kafka_topic_partition_list_destroy(offsets);
+    return result;
+}
+
+static enum step_result commit(struct kafka_transactor *transactor, const atomic_bool *is_stopping, struct error **err)
+{
+    for (;;) {
+        enum step_result result =
+            judge(transactor, rd_kafka_commit_transaction(transactor->producer, CALL_TIMEOUT_MS), "commit", err);
+        if (result != STEP_AGAIN)
+            return result;
+        if (should_stop(is_stopping)) {
+            *err = error_new(CANCELLED, "stopped while committing transaction %s", transactor->id);
+            return STEP_FAILED;
+        }
+    }
+}
+
+static enum step_result abort_transaction(struct kafka_transactor *transactor, const atomic_bool *is_stopping, struct error **err)
+{
+    for (;;) {
+        enum step_result result = judge(transactor, rd_kafka_abort_transaction(transactor->producer, CALL_TIMEOUT_MS), "abort", err);
+        if (result == STEP_DONE || result == STEP_FAILED)
+            return result;
+        if (should_stop(is_stopping)) {
+            *err = error_new(CANCELLED, "stopped while aborting transaction %s", transactor->id);
+            return STEP_FAILED;
+        }
+    }
+}
+
+static enum step_result run_transaction(struct kafka_transactor *transactor, const struct kafka_committable *committable,
+                                        const atomic_bool *is_stopping, struct error **err)
+{
+    enum step_result result = begin(transactor, err);
+    if (result != STEP_DONE)
+        return result;
+    /* A record that librdkafka refuses for good (too large) would be refused again: that is an error, not a retry. A full abort is
+     * due first, so that no half transaction stays open. */
+    struct error *produce_err = produce_rows(transactor, committable);
+    if (produce_err != NULL) {
+        struct error *abort_err = NULL;
+        abort_transaction(transactor, is_stopping, &abort_err);
+        error_free(abort_err);
+        *err = produce_err;
+        return STEP_FAILED;
+    }
+    result = send_marker(transactor, committable->marker, is_stopping, err);
+    return result == STEP_DONE ? commit(transactor, is_stopping, err) : result;
+}
+
+struct error *kafka_transactor_commit(struct kafka_transactor *transactor, const struct kafka_committable *committable,
+                                      const atomic_bool *is_stopping)
+{
+    if (committable->marker <= transactor->marker)
+        return NULL;
+    for (;;) {
+        struct error *err = NULL;
+        enum step_result result = run_transaction(transactor, committable, is_stopping, &err);
+        if (result == STEP_ABORT)
+            result = abort_transaction(transactor, is_stopping, &err) == STEP_FAILED ? STEP_FAILED : STEP_AGAIN;
+        if (result == STEP_DONE) {
+            transactor->marker = committable->marker;
+            return NULL;
+        }
+        if (result == STEP_FAILED)
+            return err;
+        if (should_stop(is_stopping))
+            return error_new(CANCELLED, "stopped while committing transaction %s", transactor->id);
+    }
+}
