@@ -44,6 +44,8 @@ struct op_window {
     uint8_t *run_of_row; /* BATCH_ROWS_MAX each */
     uint32_t *run_rows;
     uint32_t *part_rows;
+    uint64_t *row_bits; /* a bit a row */
+    int64_t *now_times; /* processing time: the same for all rows of a batch */
 };
 
 extern const struct op_vtable op_window_vtable;
@@ -58,6 +60,8 @@ static void op_window_destroy(struct op *op)
     free(self->run_of_row);
     free(self->run_rows);
     free(self->part_rows);
+    free(self->row_bits);
+    free(self->now_times);
     window_base_finish(&self->base);
     free(self);
 }
@@ -76,6 +80,9 @@ static struct error *op_window_create(struct op_context *ctx, struct op **out)
     self->run_of_row = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->run_of_row);
     self->run_rows = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->run_rows);
     self->part_rows = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->part_rows);
+    self->row_bits = heap_alloc_array(BATCH_ROWS_MAX / 64, sizeof *self->row_bits);
+    if (!self->base.is_event_time)
+        self->now_times = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->now_times);
     *out = &self->base.op;
     return NULL;
 }
@@ -187,37 +194,108 @@ static struct error *add_to_pane(struct op_window *self, int64_t end, const stru
     return window_function_leave(&self->base.function);
 }
 
+static void add_late(struct window_base *base, const uint32_t *rows, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        base->late_rows[base->late_count++] = rows != NULL ? rows[i] : i;
+}
+
+/* Of rows (NULL: the first count), those before `end`, into part_rows. */
+static uint32_t select_before(struct op_window *self, const int64_t *times, int64_t end, const uint32_t *rows, uint32_t count)
+{
+    uint32_t part = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = rows != NULL ? rows[i] : i;
+        self->part_rows[part] = row;
+        part += times[row] < end;
+    }
+    return part;
+}
+
+/* Rows whose newest window starts at `start`, into the window that starts at `at`: all of them, or those that lie in it. */
+static struct error *add_part(struct op_window *self, const struct batch *batch, const int64_t *times, int64_t at, int64_t start,
+                              const uint32_t *rows, uint32_t count)
+{
+    int64_t end = at + self->base.size_ms;
+    if (end >= start + self->base.slide_ms)
+        return add_to_pane(self, end, batch, rows, count);
+    uint32_t part = select_before(self, times, end, rows, count);
+    return part > 0 ? add_to_pane(self, end, batch, self->part_rows, part) : NULL;
+}
+
 /* Rows whose newest window starts at `start`: into that window and into the older ones that reach so far. */
 static struct error *add_run(struct op_window *self, const struct batch *batch, const int64_t *times, int64_t start, const uint32_t *rows,
                              uint32_t count)
 {
     struct window_base *base = &self->base;
     int64_t watermark = window_base_watermark(base);
+    if (base->slide_ms > base->size_ms) { /* rows between two windows belong to none */
+        uint32_t part = select_before(self, times, start + base->size_ms, rows, count);
+        base->op.ctx->books->filtered += count - part;
+        rows = self->part_rows;
+        count = part;
+    }
+    if (count == 0)
+        return NULL;
     if (window_base_is_late(base, start + base->size_ms, watermark)) {
-        for (uint32_t i = 0; i < count; i++)
-            base->late_rows[base->late_count++] = rows != NULL ? rows[i] : i;
+        add_late(base, rows, count);
         return NULL;
     }
-    if (base->slide_ms == base->size_ms)
+    if (base->slide_ms >= base->size_ms)
         return add_to_pane(self, start + base->size_ms, batch, rows, count);
-    for (int64_t at = start; at + base->size_ms > start; at -= base->slide_ms) {
-        int64_t end = at + base->size_ms;
-        if (window_base_is_late(base, end, watermark))
-            break; /* the older ones too */
-        if (end >= start + base->slide_ms) { /* every row of the run lies in it */
-            TRY(add_to_pane(self, end, batch, rows, count));
-            continue;
+    int64_t at = start - (base->size_ms - 1) / base->slide_ms * base->slide_ms;
+    for (; at <= start; at += base->slide_ms)
+        if (!window_base_is_late(base, at + base->size_ms, watermark))
+            TRY(add_part(self, batch, times, at, start, rows, count));
+    return NULL;
+}
+
+static void sort_runs(struct op_window *self)
+{
+    for (uint32_t i = 1; i < self->run_count; i++) {
+        struct run run = self->runs[i];
+        uint32_t at = i;
+        for (; at > 0 && self->runs[at - 1].start > run.start; at--)
+            self->runs[at] = self->runs[at - 1];
+        self->runs[at] = run;
+    }
+}
+
+/* Rows of runs first .. of this window, in order of arrival, into part_rows. */
+static uint32_t select_of_runs(struct op_window *self, const int64_t *times, uint32_t first, int64_t end, uint32_t row_count)
+{
+    uint32_t part = 0;
+    memset(self->row_bits, 0, (row_count + 63) / 64 * sizeof *self->row_bits);
+    for (uint32_t r = first; r < self->run_count && self->runs[r].start < end; r++) {
+        const uint32_t *rows = self->run_rows + self->runs[r].first;
+        for (uint32_t i = 0; i < self->runs[r].count; i++)
+            self->row_bits[rows[i] / 64] |= (uint64_t)(times[rows[i]] < end) << rows[i] % 64;
+    }
+    for (uint32_t word = 0; word < (row_count + 63) / 64; word++)
+        for (uint64_t bits = self->row_bits[word]; bits != 0; bits &= bits - 1)
+            self->part_rows[part++] = word * 64 + (uint32_t)__builtin_ctzll(bits);
+    return part;
+}
+
+/* Overlapping windows and rows of several runs: window by window, so that each sees its rows in order of arrival. */
+static struct error *add_overlapping(struct op_window *self, const struct batch *batch, const int64_t *times)
+{
+    struct window_base *base = &self->base;
+    int64_t watermark = window_base_watermark(base), done = INT64_MIN;
+    sort_runs(self);
+    for (uint32_t r = 0; r < self->run_count; r++) {
+        const struct run *run = &self->runs[r];
+        if (window_base_is_late(base, run->start + base->size_ms, watermark))
+            add_late(base, self->run_rows + run->first, run->count);
+        int64_t at = run->start - (base->size_ms - 1) / base->slide_ms * base->slide_ms;
+        for (; at <= run->start; at += base->slide_ms) {
+            if (at <= done || window_base_is_late(base, at + base->size_ms, watermark))
+                continue;
+            done = at;
+            uint32_t count = select_of_runs(self, times, r, at + base->size_ms, batch->row_count);
+            if (count > 0)
+                TRY(add_to_pane(self, at + base->size_ms, batch, self->part_rows, count));
         }
-        uint32_t part = 0;
-        for (uint32_t i = 0; i < count; i++) {
-            uint32_t row = rows != NULL ? rows[i] : i;
-            self->part_rows[part] = row;
-            part += times[row] < end;
-        }
-        if (at == start)
-            base->op.ctx->books->filtered += count - part; /* slide > size: between two windows */
-        if (part > 0)
-            TRY(add_to_pane(self, end, batch, self->part_rows, part));
     }
     return NULL;
 }
@@ -240,8 +318,11 @@ static struct error *flush_runs(struct op_window *self, const struct batch *batc
         struct run *run = &self->runs[self->run_of_row[row]];
         self->run_rows[run->first + run->count++] = row;
     }
-    for (uint32_t r = 0; r < self->run_count; r++)
-        TRY(add_run(self, batch, times, self->runs[r].start, self->run_rows + self->runs[r].first, self->runs[r].count));
+    if (self->base.slide_ms < self->base.size_ms)
+        TRY(add_overlapping(self, batch, times));
+    else
+        for (uint32_t r = 0; r < self->run_count; r++)
+            TRY(add_run(self, batch, times, self->runs[r].start, self->run_rows + self->runs[r].first, self->runs[r].count));
     self->run_count = 0;
     return NULL;
 }
@@ -290,8 +371,12 @@ static struct error *op_window_process(struct op *op, uint32_t input, struct bat
     struct window_base *base = &self->base;
     (void)input;
     window_base_prepare(base, batch);
-    if (!base->is_event_time)
-        return add_run(self, batch, NULL, window_start(base, clock_now_ms()), NULL, batch->row_count);
+    if (!base->is_event_time) {
+        int64_t now_ms = clock_now_ms();
+        for (uint32_t i = 0; i < batch->row_count; i++)
+            self->now_times[i] = now_ms;
+        return add_run(self, batch, self->now_times, window_start(base, now_ms), NULL, batch->row_count);
+    }
     const int64_t *times;
     TRY(window_base_times(base, batch, &times));
     int64_t lowest = INT64_MAX, highest = INT64_MIN;

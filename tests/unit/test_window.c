@@ -1,0 +1,528 @@
+/* Windows against brute force: random streams of (key, value, time) with disorder, every assigner, lateness, and a restore at
+ * another parallelism in the middle. */
+#include "tests/support/chain_harness.h"
+
+#include "millrace/function.h"
+
+#include <check.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- functions under test ---- */
+
+#define EVENT(FIELD) FIELD(key, mr_string) FIELD(value, int64_t)
+MR_RECORD(event, EVENT);
+#define SUM(FIELD) FIELD(sum, int64_t) FIELD(count, int64_t)
+MR_RECORD(sum, SUM);
+#define RESULT(FIELD) FIELD(key, mr_string) FIELD(start, mr_timestamp) FIELD(end, mr_timestamp) FIELD(sum, int64_t) FIELD(count, int64_t)
+MR_RECORD(result, RESULT);
+#define LONGEST(FIELD) FIELD(text, mr_string)
+MR_RECORD(longest, LONGEST);
+
+static void sum_add(const struct event *in, struct sum *sum)
+{
+    sum->sum += in->value;
+    sum->count++;
+}
+
+static void sum_result(const struct sum *sum, struct sum *out)
+{
+    *out = *sum;
+}
+
+static void sum_merge(const struct sum *from, struct sum *into)
+{
+    into->sum += from->sum;
+    into->count += from->count;
+}
+
+MR_AGGREGATE_MERGE(test_sum, event, sum, sum, sum_add, sum_result, sum_merge);
+
+MR_WINDOW_RESULT(test_with_bounds, sum, result)
+{
+    struct result out = {mr_key_string(ctx, 0), window->start, window->end, result->sum, result->count};
+    mr_collect(ctx, &out);
+}
+
+MR_WINDOW(test_all_elements, event, result)
+{
+    struct result out = {mr_key_string(ctx, 0), window->start, window->end, 0, 0};
+    const struct event *element;
+    while ((element = mr_next(ctx, elements)) != NULL) {
+        out.sum += element->value;
+        out.count++;
+    }
+    mr_collect(ctx, &out);
+}
+
+/* An accumulator with text: the greatest key so far, to which nothing in the input stays alive. */
+static void longest_add(const struct event *in, struct longest *longest)
+{
+    if (in->key.length > longest->text.length)
+        longest->text = in->key;
+}
+
+static void longest_result(const struct longest *longest, struct longest *out)
+{
+    *out = *longest;
+}
+
+MR_AGGREGATE(test_longest, event, longest, longest, longest_add, longest_result);
+
+MR_REDUCE(test_reduce, event)
+{
+    accumulated->value += in->value;
+}
+
+/* ---- graphs ---- */
+
+static json_t *schema_of(const char *text)
+{
+    json_t *schema = json_loads(text, 0, NULL);
+    ck_assert_ptr_nonnull(schema);
+    return schema;
+}
+
+#define EVENT_SCHEMA "[{\"name\":\"key\",\"type\":\"STRING\",\"nullable\":false},{\"name\":\"value\",\"type\":\"BIGINT\",\"nullable\":false}]"
+#define RESULT_SCHEMA                                                                                                  \
+    "[{\"name\":\"key\",\"type\":\"STRING\",\"nullable\":false},{\"name\":\"start\",\"type\":\"TIMESTAMP\",\"nullable\":false},"                   \
+    "{\"name\":\"end\",\"type\":\"TIMESTAMP\",\"nullable\":false},{\"name\":\"sum\",\"type\":\"BIGINT\",\"nullable\":false},"                      \
+    "{\"name\":\"count\",\"type\":\"BIGINT\",\"nullable\":false}]"
+#define BUILTIN_SCHEMA                                                                                                 \
+    "[{\"name\":\"key\",\"type\":\"STRING\",\"nullable\":false},{\"name\":\"window_start\",\"type\":\"TIMESTAMP\",\"nullable\":false},"            \
+    "{\"name\":\"window_end\",\"type\":\"TIMESTAMP\",\"nullable\":false},{\"name\":\"sum\",\"type\":\"BIGINT\",\"nullable\":true},"               \
+    "{\"name\":\"count\",\"type\":\"BIGINT\",\"nullable\":false}]"
+
+/* source -> window (parallelism) -> sink, and a sink of the late side output. */
+static json_t *window_graph(json_t *options, const char *output_schema, int parallelism)
+{
+    json_t *keys = json_object_get(options, "key_columns");
+    return json_pack("[{s:s,s:s,s:i,s:{},s:o},"
+                     "{s:s,s:s,s:s,s:i,s:i,s:o,s:o,s:[{s:s,s:o}],s:[{s:i,s:i,s:i,s:s,s:O}]},"
+                     "{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]},"
+                     "{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]}]",
+                     "name", "source", "type", "datagen-source", "parallelism", 1, "options", "schema", schema_of(EVENT_SCHEMA),
+                     "name", "window", "type", "window", "uid", "window", "parallelism", parallelism, "max_parallelism", 8, "options", options,
+                     "schema", schema_of(output_schema), "side_outputs", "tag", "late", "schema", schema_of(EVENT_SCHEMA),
+                     "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning", json_array_size(keys) > 0 ? "HASH" : "GLOBAL", "key_columns", keys,
+                     "name", "sink", "type", "blackhole-sink", "parallelism", 3, "options",
+                     "inputs", "source", 1, "side_output", -1, "input", 0, "partitioning", "REBALANCE",
+                     "name", "late", "type", "blackhole-sink", "parallelism", 3, "options",
+                     "inputs", "source", 1, "side_output", 0, "input", 0, "partitioning", "REBALANCE");
+}
+
+/* ---- brute force ---- */
+
+#define KEYS 5
+#define EVENTS 3000
+
+struct plan {
+    const char *assigner;
+    int64_t size, slide, offset, gap, lateness;
+    const char *function; /* JSON members of the options */
+    const char *schema;
+};
+
+struct event_at {
+    int key;
+    int64_t value;
+    int64_t time;
+};
+
+struct open_window { /* of the model */
+    int key;
+    int64_t start, end;
+    int64_t sum, count;
+    bool is_fired;
+};
+
+struct model {
+    const struct plan *plan;
+    struct open_window windows[4096];
+    int window_count;
+    int64_t watermark;
+    json_t *rows; /* what should have come out, in any order within one step */
+    uint64_t late, filtered;
+};
+
+static void model_emit(struct model *model, struct open_window *window)
+{
+    char key[32];
+    snprintf(key, sizeof key, window->key % 2 == 0 ? "k%d" : "a long key, not inlined %d", window->key);
+    window->is_fired = true;
+    json_array_append_new(model->rows, json_pack("[s,I,I,I,I]", key, window->start, window->end, window->sum, window->count));
+}
+
+static void model_add_to(struct model *model, int key, int64_t start, int64_t end, const struct event_at *event)
+{
+    struct open_window *window = NULL;
+    for (int i = 0; i < model->window_count && window == NULL; i++)
+        if (model->windows[i].key == key && model->windows[i].start == start && model->windows[i].end == end)
+            window = &model->windows[i];
+    if (window == NULL) {
+        window = &model->windows[model->window_count++];
+        *window = (struct open_window){.key = key, .start = start, .end = end};
+    }
+    window->sum += event->value;
+    window->count++;
+    if (end - 1 <= model->watermark)
+        model_emit(model, window);
+}
+
+static void model_session(struct model *model, const struct event_at *event)
+{
+    struct open_window merged = {.key = event->key, .start = event->time, .end = event->time + model->plan->gap, .sum = event->value, .count = 1};
+    bool is_merged = true, any = false;
+    while (is_merged) {
+        is_merged = false;
+        for (int i = 0; i < model->window_count; i++) {
+            struct open_window *other = &model->windows[i];
+            if (other->key != event->key || other->start > merged.end || other->end < merged.start)
+                continue;
+            merged.start = other->start < merged.start ? other->start : merged.start;
+            merged.end = other->end > merged.end ? other->end : merged.end;
+            merged.sum += other->sum;
+            merged.count += other->count;
+            *other = model->windows[--model->window_count];
+            is_merged = any = true;
+            break;
+        }
+    }
+    if (!any && merged.end - 1 + model->plan->lateness <= model->watermark) {
+        model->late++;
+        return;
+    }
+    model->windows[model->window_count++] = merged;
+    if (merged.end - 1 <= model->watermark)
+        model_emit(model, &model->windows[model->window_count - 1]);
+}
+
+static void model_event(struct model *model, const struct event_at *event)
+{
+    const struct plan *plan = model->plan;
+    if (plan->gap > 0) {
+        model_session(model, event);
+        return;
+    }
+    bool is_in_any = false, is_taken = false;
+    for (int64_t start = -200 * plan->slide + plan->offset; start <= event->time; start += plan->slide) {
+        if (event->time >= start + plan->size)
+            continue;
+        is_in_any = true;
+        if (start + plan->size - 1 + plan->lateness <= model->watermark)
+            continue;
+        is_taken = true;
+        model_add_to(model, event->key, start, start + plan->size, event);
+    }
+    if (!is_in_any)
+        model->filtered++;
+    else if (!is_taken)
+        model->late++;
+}
+
+static void model_watermark(struct model *model, int64_t watermark)
+{
+    model->watermark = watermark;
+    for (int i = 0; i < model->window_count; i++) {
+        struct open_window *window = &model->windows[i];
+        if (!window->is_fired && window->end - 1 <= watermark)
+            model_emit(model, window);
+        if (window->end - 1 + model->plan->lateness <= watermark)
+            *window = model->windows[--model->window_count], i--;
+    }
+}
+
+/* ---- comparing ---- */
+
+static int compare_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char **sorted_lines(const json_t *rows)
+{
+    size_t count = json_array_size(rows);
+    char **lines = calloc(count + 1, sizeof *lines);
+    for (size_t i = 0; i < count; i++)
+        lines[i] = json_dumps(json_array_get(rows, i), JSON_COMPACT);
+    qsort(lines, count, sizeof *lines, compare_text);
+    return lines;
+}
+
+static void assert_same_rows(const json_t *expected, const json_t *actual, const char *what)
+{
+    char **a = sorted_lines(expected), **b = sorted_lines(actual);
+    for (size_t i = 0; a[i] != NULL || b[i] != NULL; i++) {
+        ck_assert_msg(a[i] != NULL && b[i] != NULL && strcmp(a[i], b[i]) == 0, "%s: row %zu: expected %s, got %s (%zu and %zu rows)", what, i,
+                      a[i] != NULL ? a[i] : "nothing", b[i] != NULL ? b[i] : "nothing", json_array_size(expected), json_array_size(actual));
+        free(a[i]);
+        free(b[i]);
+    }
+    free(a);
+    free(b);
+}
+
+static uint64_t random_state;
+static uint64_t random_next(void)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return random_state >> 33;
+}
+
+static json_t *plan_options(const struct plan *plan)
+{
+    json_t *options = json_pack("{s:{s:s,s:s,s:I,s:I,s:I,s:I},s:I,s:i,s:[i]}", "assigner", "type", plan->assigner, "time", "event", "size_ms",
+                                plan->size > 0 ? plan->size : (int64_t)1, "slide_ms", plan->slide > 0 ? plan->slide : (int64_t)1, "offset_ms",
+                                plan->offset, "gap_ms", plan->gap > 0 ? plan->gap : (int64_t)1, "allowed_lateness_ms", plan->lateness,
+                                "late_side_output", 0, "key_columns", 0);
+    json_t *function = json_loads(plan->function, 0, NULL);
+    ck_assert_ptr_nonnull(function);
+    json_object_update(options, function);
+    json_decref(function);
+    return options;
+}
+
+/* Splits rows by owner among chains as the exchange would. */
+static void send_to_owners(struct chain_harness *chains, uint32_t count, json_t *rows, json_t *times)
+{
+    struct schema *schema = chain_harness_gate_schema(&chains[0], 0);
+    struct batch *batch = harness_batch(schema, rows, times);
+    uint64_t hashes[512];
+    uint32_t key = 0, taken[512];
+    batch_hash_rows(batch, &key, 1, hashes);
+    for (uint32_t chain = 0; chain < count; chain++) {
+        uint32_t taken_count = 0;
+        for (uint32_t i = 0; i < batch->row_count; i++)
+            if (key_group_owner(key_group_of_hash(hashes[i], 8), 8, count) == chain)
+                taken[taken_count++] = i;
+        if (taken_count == 0)
+            continue;
+        struct batch *part = batch_take(batch, taken, taken_count);
+        ck_assert_ptr_null(operator_chain_process(chains[chain].chain, 0, part));
+        batch_unref(part);
+    }
+    batch_unref(batch);
+    json_decref(rows);
+    json_decref(times);
+}
+
+static void collect(json_t *into, struct chain_harness *chains, uint32_t count, uint32_t output)
+{
+    for (uint32_t i = 0; i < count; i++)
+        json_array_extend(into, chains[i].collectors[output].rows);
+}
+
+static void start_chains(struct chain_harness *chains, const struct plan *plan, uint32_t count, const struct chain_restore *restore)
+{
+    json_t *graph = window_graph(plan_options(plan), plan->schema, (int)count);
+    for (uint32_t i = 0; i < count; i++)
+        chain_harness_init(&chains[i], graph, 1, i, restore);
+    json_decref(graph);
+}
+
+static void run_plan(const struct plan *plan, uint64_t seed)
+{
+    static struct model model;
+    struct chain_harness chains[3];
+    uint32_t chain_count = 2;
+    char what[128];
+    random_state = seed;
+    snprintf(what, sizeof what, "%s size %" PRId64 " slide %" PRId64 " offset %" PRId64 " lateness %" PRId64 " %s seed %" PRIu64, plan->assigner,
+             plan->size, plan->slide, plan->offset, plan->lateness, plan->function, seed);
+    model = (struct model){.plan = plan, .watermark = TIME_MIN, .rows = json_array()};
+    json_t *out = json_array(), *late = json_array(), *handles = json_array(), *books = json_object();
+    uint64_t filtered = 0;
+    char *folder = temp_folder_create();
+    start_chains(chains, plan, chain_count, NULL);
+    int64_t clock = 0;
+    for (int sent = 0; sent < EVENTS;) {
+        json_t *rows = json_array(), *times = json_array();
+        int count = 1 + (int)(random_next() % 60);
+        for (int i = 0; i < count; i++, sent++) {
+            struct event_at event = {(int)(random_next() % KEYS), (int64_t)(random_next() % 100), 0};
+            clock += (int64_t)(random_next() % 9);
+            event.time = clock - (int64_t)(random_next() % 120);
+            char key[32];
+            snprintf(key, sizeof key, event.key % 2 == 0 ? "k%d" : "a long key, not inlined %d", event.key);
+            json_array_append_new(rows, json_pack("[s,I]", key, event.value));
+            json_array_append_new(times, json_integer(event.time));
+            model_event(&model, &event);
+        }
+        send_to_owners(chains, chain_count, rows, times);
+        if (random_next() % 3 == 0) {
+            int64_t watermark = clock - 60;
+            if (watermark > model.watermark) {
+                model_watermark(&model, watermark);
+                for (uint32_t i = 0; i < chain_count; i++)
+                    chain_harness_watermark(&chains[i], 0, watermark);
+            }
+        }
+        if (random_next() % 12 == 0) { /* stop and restore at another parallelism */
+            json_array_clear(handles);
+            json_object_clear(books);
+            for (uint32_t i = 0; i < chain_count; i++) {
+                chain_harness_snapshot(&chains[i], folder, 1, handles, books);
+                json_t *own = chain_harness_books(&chains[i], 0);
+                filtered += books_count(own, "filtered");
+                ck_assert_uint_eq(books_count(own, "late"), 0);
+                ck_assert_uint_eq(books_count(own, "rows_out"), json_array_size(chains[i].collectors[0].rows));
+                ck_assert_uint_eq(books_count(own, "side_rows_out"), json_array_size(chains[i].collectors[1].rows));
+                json_decref(own);
+            }
+            collect(out, chains, chain_count, 0);
+            collect(late, chains, chain_count, 1);
+            for (uint32_t i = 0; i < chain_count; i++)
+                chain_harness_finish(&chains[i]);
+            chain_count = 1 + (uint32_t)(random_next() % 3);
+            start_chains(chains, plan, chain_count, &(struct chain_restore){folder, handles, NULL});
+        }
+    }
+    model_watermark(&model, INT64_MAX - 1000000);
+    for (uint32_t i = 0; i < chain_count; i++) {
+        ck_assert_ptr_null(operator_chain_end_input(chains[i].chain, true));
+        json_t *own = chain_harness_books(&chains[i], 0);
+        filtered += books_count(own, "filtered");
+        json_decref(own);
+    }
+    collect(out, chains, chain_count, 0);
+    collect(late, chains, chain_count, 1);
+    assert_same_rows(model.rows, out, what);
+    ck_assert_msg(json_array_size(late) == model.late, "%s: %zu late rows, expected %" PRIu64, what, json_array_size(late), model.late);
+    ck_assert_uint_eq(filtered, model.filtered);
+    for (uint32_t i = 0; i < chain_count; i++)
+        chain_harness_finish(&chains[i]);
+    json_decref(out);
+    json_decref(late);
+    json_decref(handles);
+    json_decref(books);
+    json_decref(model.rows);
+    temp_folder_remove(folder);
+}
+
+#define AGGREGATE "{\"aggregate\":\"test_sum\",\"window_function\":\"test_with_bounds\"}"
+#define ELEMENTS "{\"window_function\":\"test_all_elements\"}"
+#define BUILTIN "{\"builtin\":[{\"function\":\"sum\",\"column\":1,\"as\":\"sum\"},{\"function\":\"count\",\"column\":-1,\"as\":\"count\"}]}"
+
+static const struct plan plans[] = {
+    {"tumbling", 100, 100, 0, 0, 0, AGGREGATE, RESULT_SCHEMA},
+    {"tumbling", 100, 100, -30, 0, 80, AGGREGATE, RESULT_SCHEMA},
+    {"tumbling", 7, 7, 3, 0, 0, ELEMENTS, RESULT_SCHEMA},
+    {"tumbling", 64, 64, 0, 0, 40, BUILTIN, BUILTIN_SCHEMA},
+    {"sliding", 100, 30, 0, 0, 0, AGGREGATE, RESULT_SCHEMA},
+    {"sliding", 90, 30, 10, 0, 50, ELEMENTS, RESULT_SCHEMA},
+    {"sliding", 20, 50, 5, 0, 0, BUILTIN, BUILTIN_SCHEMA},
+    {"session", 0, 0, 0, 20, 0, AGGREGATE, RESULT_SCHEMA},
+    {"session", 0, 0, 0, 15, 60, ELEMENTS, RESULT_SCHEMA},
+    {"session", 0, 0, 0, 30, 25, BUILTIN, BUILTIN_SCHEMA},
+};
+
+START_TEST(windows_match_brute_force)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        run_plan(&plans[_i], seed);
+}
+END_TEST
+
+START_TEST(reduce_and_text_accumulators)
+{
+    static const struct plan reduce = {"tumbling", 100, 100, 0, 0, 0, "{\"reduce\":\"test_reduce\"}", EVENT_SCHEMA};
+    static const struct plan longest = {"tumbling", 100, 100, 0, 0, 0, "{\"aggregate\":\"test_longest\"}",
+                                        "[{\"name\":\"text\",\"type\":\"STRING\",\"nullable\":false}]"};
+    struct chain_harness chain;
+    start_chains(&chain, &reduce, 1, NULL);
+    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i],[s,i]]", "a key that is long", 1, "b", 2, "a key that is long", 40), json_pack("[i,i,i]", 1, 2, 99));
+    chain_harness_watermark(&chain, 0, 99);
+    json_t *expected = json_pack("[[s,i],[s,i]]", "a key that is long", 41, "b", 2);
+    assert_same_rows(expected, chain.collectors[0].rows, "reduce");
+    ck_assert_int_eq(json_integer_value(json_array_get(chain.collectors[0].times, 0)), 99);
+    json_decref(expected);
+    chain_harness_finish(&chain);
+    start_chains(&chain, &longest, 1, NULL);
+    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i]]", "some long text that is not inlined", 1, "b", 2), json_pack("[i,i]", 1, 2));
+    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i]]", "some long text that is not inlined", 1, "b", 2), json_pack("[i,i]", 1, 2));
+    chain_harness_watermark(&chain, 0, 99);
+    expected = json_pack("[[s],[s]]", "some long text that is not inlined", "b");
+    assert_same_rows(expected, chain.collectors[0].rows, "text accumulator");
+    json_decref(expected);
+    chain_harness_finish(&chain);
+}
+END_TEST
+
+START_TEST(window_all_has_one_key)
+{
+    json_t *options = json_pack("{s:{s:s,s:s,s:i},s:[],s:[{s:s,s:i,s:s},{s:s,s:i,s:s},{s:s,s:i,s:s}]}", "assigner", "type", "tumbling", "time", "event",
+                                "size_ms", 10, "key_columns", "builtin", "function", "max", "column", 1, "as", "max", "function", "min", "column", 1,
+                                "as", "min", "function", "avg", "column", 1, "as", "avg");
+    json_t *graph = window_graph(options,
+                                 "[{\"name\":\"window_end\",\"type\":\"TIMESTAMP\",\"nullable\":false},{\"name\":\"max\",\"type\":\"BIGINT\",\"nullable\":true},"
+                                 "{\"name\":\"min\",\"type\":\"BIGINT\",\"nullable\":true},{\"name\":\"avg\",\"type\":\"DOUBLE\",\"nullable\":true}]",
+                                 1);
+    struct chain_harness chain;
+    chain_harness_init(&chain, graph, 1, 0, NULL);
+    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i],[s,i]]", "a", -5, "b", 2, "c", 9), json_pack("[i,i,i]", 1, 2, 3));
+    chain_harness_watermark(&chain, 0, 9);
+    json_t *expected = json_pack("[[i,i,i,f]]", 10, 9, -5, 2.0);
+    assert_same_rows(expected, chain.collectors[0].rows, "window all");
+    json_decref(expected);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+}
+END_TEST
+
+START_TEST(processing_time_windows_fire_by_the_clock)
+{
+    json_t *options = json_pack("{s:{s:s,s:s,s:i},s:[i],s:s,s:s}", "assigner", "type", "tumbling", "time", "processing", "size_ms", 5,
+                                "key_columns", 0, "aggregate", "test_sum", "window_function", "test_with_bounds");
+    json_t *graph = window_graph(options, RESULT_SCHEMA, 1);
+    struct chain_harness chain;
+    chain_harness_init(&chain, graph, 1, 0, NULL);
+    chain_harness_send(&chain, 0, json_pack("[[s,i]]", "a", 7), NULL);
+    int64_t wake = operator_chain_next_wake_ms(chain.chain);
+    ck_assert_int_eq(wake % 5, 0);
+    ck_assert_ptr_null(operator_chain_wake(chain.chain, wake - 1));
+    ck_assert_uint_eq(json_array_size(chain.collectors[0].rows), 0);
+    ck_assert_ptr_null(operator_chain_wake(chain.chain, wake));
+    ck_assert_uint_eq(json_array_size(chain.collectors[0].rows), 1);
+    ck_assert_int_eq(operator_chain_next_wake_ms(chain.chain), INT64_MAX);
+    chain_harness_send(&chain, 0, json_pack("[[s,i]]", "a", 7), NULL);
+    ck_assert_ptr_null(operator_chain_end_input(chain.chain, true));
+    ck_assert_uint_eq(json_array_size(chain.collectors[0].rows), 2);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+}
+END_TEST
+
+START_TEST(rows_without_event_time_are_refused)
+{
+    struct chain_harness chain;
+    start_chains(&chain, &plans[0], 1, NULL);
+    json_t *rows = json_pack("[[s,i]]", "a", 7);
+    struct batch *batch = harness_batch(chain_harness_gate_schema(&chain, 0), rows, NULL);
+    char *text = error_take_text(operator_chain_process(chain.chain, 0, batch));
+    ck_assert_ptr_nonnull(strstr(text, "has no event time"));
+    free(text);
+    batch_unref(batch);
+    json_decref(rows);
+    chain_harness_finish(&chain);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("window");
+    TCase *tcase = tcase_create("window");
+    suite_add_tcase(suite, tcase);
+    tcase_set_timeout(tcase, 120);
+    tcase_add_loop_test(tcase, windows_match_brute_force, 0, (int)(sizeof plans / sizeof plans[0]));
+    tcase_add_test(tcase, reduce_and_text_accumulators);
+    tcase_add_test(tcase, window_all_has_one_key);
+    tcase_add_test(tcase, processing_time_windows_fire_by_the_clock);
+    tcase_add_test(tcase, rows_without_event_time_are_refused);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
