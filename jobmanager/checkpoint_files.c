@@ -75,11 +75,13 @@ struct delete_work {
     char *directory;
 };
 
+/* A checkpoint, a savepoint, or the directory of all checkpoints of a job: nothing else is ever deleted. */
 static bool is_checkpoint_name(const char *directory)
 {
+    struct id job;
     const char *name = strrchr(directory, '/');
     name = name != NULL ? name + 1 : directory;
-    return strncmp(name, "chk-", 4) == 0 || strncmp(name, "savepoint-", 10) == 0;
+    return strncmp(name, "chk-", 4) == 0 || strncmp(name, "savepoint-", 10) == 0 || id_parse(name, &job);
 }
 
 static struct error *delete_run(void *argument)
