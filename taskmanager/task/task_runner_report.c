@@ -134,8 +134,9 @@ static void send_decline(struct task_runner *runner, const struct task *task, ui
 static void send_ack(struct task_runner *runner, struct checkpoint_report *report)
 {
     json_t *json = checkpoint_message(runner, report->task, report->barrier.checkpoint_id);
-    json_object_set(json, "state", report->result.handles);
-    json_object_set(json, "books", report->books);
+    json_object_set_new(json, "state", report->result.handles);
+    json_object_set_new(json, "books", report->books);
+    report->result.handles = report->books = NULL; /* moved: JSON values stay on one thread */
     json_object_set_new(json, "metrics", checkpoint_report_metrics(report));
     json_object_set_new(json, "is_finished", json_boolean(report->is_finished));
     runner_send(runner, MESSAGE_CHECKPOINT_ACK, json);

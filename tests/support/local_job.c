@@ -10,13 +10,17 @@
 #include "common/loop/loop.h"
 #include "common/loop/mailbox.h"
 #include "common/rpc/message.h"
+#include "common/rpc/rpc_server.h"
 #include "taskmanager/task/task.h"
 #include "taskmanager/task/task_runner.h"
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define RESTORE_FILE "_local.json"
 
@@ -36,10 +40,26 @@ struct local_checkpoint {
     struct error *err;
 };
 
+/* A taskmanager's stand-in. */
+struct local_runner {
+    struct local_job *job;
+    uint32_t index;
+    char id[24];
+    struct task_runner *runner;
+    struct rpc_server *server; /* the data port; NULL with one runner */
+    uint16_t port;
+    VEC(int) sockets; /* duplicates of the accepted connections' */
+};
+
+/* An accepted data connection on its way to a runner. */
+struct local_handover {
+    struct local_runner *runner;
+    char *peer;
+};
+
 struct local_job {
     struct job_graph *graph;
     struct local_job_options options;
-    json_t *deploy;
     json_t *restore;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -54,7 +74,8 @@ struct local_job {
     /* the loop thread's */
     uv_loop_t loop;
     struct mailbox *mailbox;
-    struct task_runner *runner;
+    uint32_t runner_count;
+    struct local_runner *runners;
 };
 
 /* ---- the loop thread ---- */
@@ -66,6 +87,14 @@ static struct local_task *job_task(struct local_job *job, const char *execution)
             return &job->tasks.items[i];
     check(!"a message of an unknown task");
     return NULL;
+}
+
+static void each_live_task(struct local_job *job, void (*call)(struct task *task))
+{
+    for (uint32_t r = 0; r < job->runner_count; r++)
+        for (uint32_t i = 0; i < task_runner_task_count(job->runners[r].runner); i++)
+            if (!task_runner_task_is_ended(job->runners[r].runner, i))
+                call(task_runner_task(job->runners[r].runner, i));
 }
 
 static void on_task_state(struct local_job *job, const json_t *json)
@@ -82,9 +111,7 @@ static void on_task_state(struct local_job *job, const json_t *json)
     if (strcmp(state, "FAILED") != 0 || job->failure != NULL)
         return;
     job->failure = message_error_from_json(json_object_get(json, "error"));
-    for (uint32_t i = 0; i < task_runner_task_count(job->runner); i++)
-        if (!task_state_is_final(task_current_state(task_runner_task(job->runner, i))))
-            task_cancel(task_runner_task(job->runner, i));
+    each_live_task(job, task_cancel);
 }
 
 static void on_ack(struct local_job *job, const json_t *json)
@@ -102,13 +129,13 @@ static void on_ack(struct local_job *job, const json_t *json)
         json_t *list = json_object_get(checkpoint->handles, operator_id);
         if (list == NULL)
             json_object_set_new(checkpoint->handles, operator_id, list = json_array());
-        json_array_append(list, value);
+        json_array_append_new(list, json_deep_copy(value)); /* no value is shared with another thread */
     }
     json_object_foreach(json_object_get(json, "books"), key, value) {
         json_t *by_subtask = json_object_get(checkpoint->books, key);
         if (by_subtask == NULL)
             json_object_set_new(checkpoint->books, key, by_subtask = json_object());
-        json_object_set(by_subtask, subtask, value);
+        json_object_set_new(by_subtask, subtask, json_deep_copy(value));
     }
     checkpoint->ack_count++;
 }
@@ -134,19 +161,64 @@ static void on_message(void *context, uint16_t type, const json_t *json)
     pthread_mutex_unlock(&job->lock);
 }
 
+static void on_detached(uv_tcp_t *handle, void *argument)
+{
+    struct local_handover *handover = argument;
+    struct local_runner *runner = handover->runner;
+    int fd;
+    if (handle != NULL && runner->server == NULL) { /* closing */
+        rpc_handle_discard(handle);
+    } else if (handle != NULL) {
+        check(uv_fileno((uv_handle_t *)handle, &fd) == 0);
+        vec_push(&runner->sockets, dup(fd));
+        task_runner_accept(runner->runner, handle, handover->peer);
+    }
+    free(handover->peer);
+    free(handover);
+}
+
+static void on_connection(struct rpc_server *server, struct rpc_conn *conn, const json_t *hello, void *context)
+{
+    (void)server;
+    struct local_handover *handover = heap_new(struct local_handover);
+    handover->runner = context;
+    handover->peer = heap_strdup(message_text(hello, "runner"));
+    rpc_conn_detach(conn, on_detached, handover);
+}
+
+static void runner_start(struct local_job *job, struct local_runner *runner, uint32_t index)
+{
+    runner->job = job;
+    runner->index = index;
+    snprintf(runner->id, sizeof runner->id, "local-%u", index);
+    runner->runner = task_runner_create(&(struct task_runner_options){
+        .loop = &job->loop,
+        .taskmanager_id = runner->id,
+        .library = job->options.library,
+        .on_message = on_message,
+        .context = job,
+    });
+    if (job->runner_count == 1)
+        return;
+    struct error *err = rpc_server_create(&job->loop,
+                                          &(struct rpc_server_options){.host = "127.0.0.1",
+                                                                       .body_bytes_max = FRAME_BODY_BYTES_DATA,
+                                                                       .logger = "LocalJob",
+                                                                       .on_connection = on_connection,
+                                                                       .context = runner},
+                                          &runner->server);
+    check(err == NULL);
+    runner->port = rpc_server_port(runner->server);
+}
+
 static void *job_thread(void *argument)
 {
     struct local_job *job = argument;
     check(uv_loop_init(&job->loop) == 0);
     loop_own(&job->loop);
     job->mailbox = mailbox_create(&job->loop);
-    job->runner = task_runner_create(&(struct task_runner_options){
-        .loop = &job->loop,
-        .taskmanager_id = "local",
-        .library = job->options.library,
-        .on_message = on_message,
-        .context = job,
-    });
+    for (uint32_t i = 0; i < job->runner_count; i++)
+        runner_start(job, &job->runners[i], i);
     pthread_mutex_lock(&job->lock);
     job->is_started = true;
     pthread_cond_broadcast(&job->changed);
@@ -185,7 +257,10 @@ static void job_call(struct local_job *job, void (*run)(struct local_job *job, v
     pthread_mutex_unlock(&job->lock);
 }
 
+#define ALL_RUNNERS UINT32_MAX
+
 struct sent_message {
+    uint32_t runner;
     uint16_t type;
     const json_t *json;
 };
@@ -193,17 +268,24 @@ struct sent_message {
 static void call_message(struct local_job *job, void *argument)
 {
     struct sent_message *message = argument;
-    task_runner_message(job->runner, message->type, message->json);
+    for (uint32_t i = 0; i < job->runner_count; i++)
+        if (message->runner == i || message->runner == ALL_RUNNERS)
+            task_runner_message(job->runners[i].runner, message->type, message->json);
 }
 
 /* Takes json. */
-static void job_send(struct local_job *job, uint16_t type, json_t *json)
+static void job_send_to(struct local_job *job, uint32_t runner, uint16_t type, json_t *json)
 {
     json_object_set_new(json, "job", json_string(id_format(job->graph->job_id).hex));
     json_object_set_new(json, "epoch", json_integer(1));
-    struct sent_message message = {type, json};
+    struct sent_message message = {runner, type, json};
     job_call(job, call_message, &message);
     json_decref(json);
+}
+
+static void job_send(struct local_job *job, uint16_t type, json_t *json)
+{
+    job_send_to(job, ALL_RUNNERS, type, json);
 }
 
 /* ---- starting ---- */
@@ -254,20 +336,41 @@ static json_t *task_json(struct local_job *job, uint32_t vertex, uint32_t subtas
     return json;
 }
 
-static json_t *deploy_json(struct local_job *job)
+static void make_tasks(struct local_job *job)
 {
-    json_t *tasks = json_array();
-    for (uint32_t vertex = 0; vertex < job->graph->vertex_count; vertex++) {
-        for (uint32_t subtask = 0; subtask < job->graph->vertices[vertex].parallelism; subtask++) {
-            char *execution = heap_printf("%s_%u_0", id_format(job->graph->vertices[vertex].id).hex, subtask);
-            json_array_append_new(tasks, task_json(job, vertex, subtask, execution));
-            vec_push(&job->tasks, ((struct local_task){.execution = execution, .vertex = vertex, .subtask = subtask, .state = heap_strdup("CREATED")}));
-        }
+    for (uint32_t vertex = 0; vertex < job->graph->vertex_count; vertex++)
+        for (uint32_t subtask = 0; subtask < job->graph->vertices[vertex].parallelism; subtask++)
+            vec_push(&job->tasks, ((struct local_task){
+                                      .execution = heap_printf("%s_%u_0", id_format(job->graph->vertices[vertex].id).hex, subtask),
+                                      .vertex = vertex,
+                                      .subtask = subtask,
+                                      .state = heap_strdup("CREATED"),
+                                  }));
+}
+
+/* Subtasks are dealt out so that neighbours of different vertices are apart as often as together. */
+static uint32_t task_runner_index(const struct local_job *job, const struct local_task *task)
+{
+    return (task->subtask + task->vertex) % job->runner_count;
+}
+
+static json_t *deploy_json(struct local_job *job, uint32_t runner)
+{
+    json_t *tasks = json_array(), *peers = json_object();
+    for (size_t i = 0; i < job->tasks.count; i++) {
+        struct local_task *task = &job->tasks.items[i];
+        uint32_t index = task_runner_index(job, task);
+        char *key = heap_printf("%s_%u", id_format(job->graph->vertices[task->vertex].id).hex, task->subtask);
+        json_object_set_new(peers, key, json_pack("{s:s,s:s,s:i}", "tm", job->runners[index].id, "host", "127.0.0.1", "data_port",
+                                                  (int)job->runners[index].port));
+        free(key);
+        if (index == runner)
+            json_array_append_new(tasks, task_json(job, task->vertex, task->subtask, task->execution));
     }
     json_t *deploy = json_object();
     json_object_set_new(deploy, "graph", job_graph_to_json(job->graph));
     json_object_set_new(deploy, "config", json_object());
-    json_object_set_new(deploy, "peers", json_object());
+    json_object_set_new(deploy, "peers", peers);
     json_object_set_new(deploy, "tasks", tasks);
     if (job->options.library_path != NULL)
         json_object_set_new(deploy, "library_path", json_string(job->options.library_path));
@@ -287,6 +390,7 @@ static struct error *read_restore(struct local_job *job)
 
 struct error *local_job_start(const struct job_graph *graph, const struct local_job_options *options, struct local_job **out)
 {
+    signal(SIGPIPE, SIG_IGN); /* as every daemon does */
     struct local_job *job = heap_new(struct local_job);
     job->options = *options;
     job->graph = job_graph_copy(graph);
@@ -312,13 +416,16 @@ struct error *local_job_start(const struct job_graph *graph, const struct local_
     }
     if (job->restore != NULL)
         job->next_checkpoint_id = (uint64_t)json_integer_value(json_object_get(job->restore, "checkpoint")) + 1;
-    json_t *deploy = deploy_json(job);
+    make_tasks(job);
+    job->runner_count = options->taskmanager_count > 1 ? options->taskmanager_count : 1;
+    job->runners = heap_alloc_array(job->runner_count, sizeof *job->runners);
     check(pthread_create(&job->thread, NULL, job_thread, job) == 0);
     pthread_mutex_lock(&job->lock);
     while (!job->is_started)
         pthread_cond_wait(&job->changed, &job->lock);
     pthread_mutex_unlock(&job->lock);
-    job_send(job, MESSAGE_DEPLOY, deploy);
+    for (uint32_t i = 0; i < job->runner_count; i++)
+        job_send_to(job, i, MESSAGE_DEPLOY, deploy_json(job, i));
     *out = job;
     return NULL;
 }
@@ -498,28 +605,28 @@ void local_job_cancel(struct local_job *job)
 static void call_refresh(struct local_job *job, void *argument)
 {
     (void)argument;
-    for (uint32_t i = 0; i < task_runner_task_count(job->runner); i++)
-        if (!task_state_is_final(task_current_state(task_runner_task(job->runner, i))))
-            task_refresh_metrics(task_runner_task(job->runner, i));
+    each_live_task(job, task_refresh_metrics);
 }
 
 static void call_metrics(struct local_job *job, void *argument)
 {
-    json_t **out = argument;
-    json_t *metrics = task_runner_metrics(job->runner);
-    *out = json_incref(json_object_get(metrics, "tasks"));
-    json_decref(metrics);
+    json_t *tasks = argument;
+    for (uint32_t i = 0; i < job->runner_count; i++) {
+        json_t *metrics = task_runner_metrics(job->runners[i].runner);
+        json_array_extend(tasks, json_object_get(metrics, "tasks"));
+        json_decref(metrics);
+    }
 }
 
 json_t *local_job_metrics(struct local_job *job)
 {
-    json_t *tasks = NULL;
+    json_t *tasks = json_array();
     job_call(job, call_refresh, NULL);
     /* Tasks publish between two batches: give running ones a moment. */
     struct timespec moment = {.tv_nsec = 20000000};
     if (!all_have_ended(job))
         clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
-    job_call(job, call_metrics, &tasks);
+    job_call(job, call_metrics, tasks);
     return tasks;
 }
 
@@ -568,7 +675,23 @@ json_t *local_job_books(struct local_job *job)
 static void call_close(struct local_job *job, void *argument)
 {
     (void)argument;
-    task_runner_close(job->runner, NULL, NULL);
+    for (uint32_t i = 0; i < job->runner_count; i++) {
+        rpc_server_close(job->runners[i].server);
+        job->runners[i].server = NULL;
+        task_runner_close(job->runners[i].runner, NULL, NULL);
+    }
+}
+
+static void call_cut(struct local_job *job, void *argument)
+{
+    uint32_t *index = argument;
+    for (size_t i = 0; i < job->runners[*index].sockets.count; i++)
+        shutdown(job->runners[*index].sockets.items[i], SHUT_RDWR);
+}
+
+void local_job_cut_connections(struct local_job *job, uint32_t index)
+{
+    job_call(job, call_cut, &index);
 }
 
 static void on_mailbox_close(void *argument, bool is_closed)
@@ -587,6 +710,12 @@ void local_job_destroy(struct local_job *job)
         mailbox_post(job->mailbox, on_mailbox_close, job);
         check(pthread_join(job->thread, NULL) == 0);
     }
+    for (uint32_t i = 0; i < job->runner_count && job->runners != NULL; i++) {
+        for (size_t j = 0; j < job->runners[i].sockets.count; j++)
+            close(job->runners[i].sockets.items[j]);
+        vec_finish(&job->runners[i].sockets);
+    }
+    free(job->runners);
     for (size_t i = 0; i < job->tasks.count; i++) {
         free(job->tasks.items[i].execution);
         free(job->tasks.items[i].state);

@@ -28,6 +28,7 @@ struct local_job_options {
     struct user_library *library;  /* borrowed until local_job_destroy; NULL: none */
     const char *library_path;      /* opened by the runner instead, when library is NULL; may be NULL */
     uint64_t attempt_number;
+    uint32_t taskmanager_count; /* 0 or 1: all channels are local; n: n runners on one loop, connected over loopback TCP */
 };
 
 /* Chains the graph when it has no vertices yet (parallelism 0 counts as 1), deploys every subtask and returns at once.
@@ -44,6 +45,8 @@ MUST_CHECK struct error *local_job_checkpoint_abort(struct local_job *job, const
 MUST_CHECK struct error *local_job_wait(struct local_job *job, int64_t timeout_ms);
 /* The same, taking checkpoints into directory/chk-n every interval_ms meanwhile, so that a bounded job with checkpointing ends. */
 MUST_CHECK struct error *local_job_wait_with(struct local_job *job, const char *directory, int64_t interval_ms, int64_t timeout_ms);
+/* Closes the data connections that runner `index` has accepted, as a broken network would. */
+void local_job_cut_connections(struct local_job *job, uint32_t index);
 /* Until every task is RUNNING (or one has failed: its error). */
 MUST_CHECK struct error *local_job_wait_running(struct local_job *job, int64_t timeout_ms);
 /* Asks all tasks to cancel; local_job_wait then returns NULL. */

@@ -244,6 +244,19 @@ struct shape {
     const char *interval; /* of checkpoints; NULL: none */
 };
 
+/* Every test runs with local channels, and once more over TCP. */
+static uint32_t taskmanager_count;
+
+static void setup_local(void)
+{
+    taskmanager_count = 1;
+}
+
+static void setup_remote(void)
+{
+    taskmanager_count = 2;
+}
+
 static json_t *edge_json(int source, const char *partitioning)
 {
     json_t *edge = json_pack("{s:i,s:i,s:i,s:s}", "source", source, "side_output", -1, "input", 0, "partitioning", partitioning);
@@ -289,7 +302,7 @@ static struct local_job *start(struct shape shape, const char *restore)
 {
     struct job_graph *graph = graph_of(shape);
     struct local_job *job = NULL;
-    no_error(local_job_start(graph, &(struct local_job_options){.restore_directory = restore}, &job));
+    no_error(local_job_start(graph, &(struct local_job_options){.restore_directory = restore, .taskmanager_count = taskmanager_count}, &job));
     job_graph_destroy(graph);
     return job;
 }
@@ -494,11 +507,27 @@ START_TEST(unknown_operator_fails_the_job)
 }
 END_TEST
 
-int main(void)
+START_TEST(broken_connection_fails_the_consumer)
 {
-    log_set_level(LOG_OFF);
-    Suite *suite = suite_create("task");
-    TCase *tasks = tcase_create("tasks");
+    if (taskmanager_count == 1)
+        return;
+    reset_counters();
+    struct local_job *job = start((struct shape){2, 2, 2, "HASH", "HASH", 0, NULL}, NULL);
+    wait_for_rows(10000);
+    local_job_cut_connections(job, 1);
+    struct error *err = local_job_wait(job, 10000);
+    ck_assert_ptr_nonnull(err);
+    ck_assert_int_eq(err->code, ERR_TASK_LOST);
+    ck_assert_ptr_nonnull(strstr(err->message, "local-1"));
+    error_free(err);
+    local_job_destroy(job);
+}
+END_TEST
+
+static TCase *all_tests(const char *name, void (*setup)(void))
+{
+    TCase *tasks = tcase_create(name);
+    tcase_add_checked_fixture(tasks, setup, NULL);
     tcase_set_timeout(tasks, 120);
     tcase_add_loop_test(tasks, bounded_jobs_deliver_every_row, 0, (int)(sizeof shapes / sizeof shapes[0]));
     tcase_add_test(tasks, broadcast_gives_everyone_everything);
@@ -509,7 +538,16 @@ int main(void)
     tcase_add_test(tasks, failure_is_reported_once);
     tcase_add_test(tasks, slow_sink_holds_the_source_back);
     tcase_add_test(tasks, unknown_operator_fails_the_job);
-    suite_add_tcase(suite, tasks);
+    tcase_add_test(tasks, broken_connection_fails_the_consumer);
+    return tasks;
+}
+
+int main(void)
+{
+    log_set_level(LOG_OFF);
+    Suite *suite = suite_create("task");
+    suite_add_tcase(suite, all_tests("local", setup_local));
+    suite_add_tcase(suite, all_tests("remote", setup_remote));
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
