@@ -46,7 +46,7 @@ void checkpoint_set_state(struct turn *turn, struct checkpoint *checkpoint, enum
     job_touch(turn, checkpoint->job);
 }
 
-static void acks_finish(struct checkpoint *checkpoint)
+void checkpoint_forget_acks(struct checkpoint *checkpoint)
 {
     for (uint32_t i = 0; i < checkpoint->subtask_count; i++) {
         if (checkpoint->acked_state != NULL)
@@ -63,7 +63,7 @@ void checkpoint_unref(struct checkpoint *checkpoint)
 {
     if (checkpoint == NULL || --checkpoint->reference_count > 0)
         return;
-    acks_finish(checkpoint);
+    checkpoint_forget_acks(checkpoint);
     free(checkpoint->directory);
     free(checkpoint->failure);
     free(checkpoint->subtasks);

@@ -175,6 +175,7 @@ static void checkpoint_fail(struct turn *turn, struct checkpoint *checkpoint, co
         job_fail(turn, job, NULL, EXCEPTION_STOP, text, true);
         free(text);
     } else {
+        checkpoints_start(turn, job); /* a stop that failed had ended the periodic ones */
         requests_run(turn, job);
     }
 }
@@ -489,13 +490,7 @@ static void checkpoint_finalize(struct turn *turn, struct checkpoint *checkpoint
     struct action *action = turn_action(turn, ACTION_WRITE_METADATA, job);
     action->checkpoint = checkpoint->id;
     checkpoint_build_metadata(checkpoint, action);
-    for (uint32_t i = 0; i < checkpoint->subtask_count; i++) {
-        json_decref(checkpoint->acked_state[i]);
-        json_decref(checkpoint->acked_books[i]);
-    }
-    free(checkpoint->acked_state);
-    free(checkpoint->acked_books);
-    checkpoint->acked_state = checkpoint->acked_books = NULL;
+    checkpoint_forget_acks(checkpoint);
 }
 
 void checkpoint_acknowledged(struct turn *turn, const struct event *event)

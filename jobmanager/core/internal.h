@@ -110,6 +110,8 @@ void checkpoints_job_ended(struct turn *turn, struct job *job);
 /* ---- checkpoint_store.c ---- */
 void checkpoint_set_state(struct turn *turn, struct checkpoint *checkpoint, enum checkpoint_state state);
 void checkpoint_unref(struct checkpoint *checkpoint);
+/* They are in the metadata now, or not needed any more. */
+void checkpoint_forget_acks(struct checkpoint *checkpoint);
 /* Takes the place in the retained list by id; deletes what is beyond num-retained. */
 void checkpoint_retain(struct turn *turn, struct checkpoint *checkpoint);
 void checkpoint_delete_directory(struct turn *turn, struct job *job, uint64_t checkpoint, const char *directory);
