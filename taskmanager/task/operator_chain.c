@@ -11,6 +11,7 @@
 #include "taskmanager/ops/user_context.h"
 #include "taskmanager/state/snapshot.h"
 #include "taskmanager/task/books.h"
+#include "taskmanager/task/task_clock.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -61,7 +62,6 @@ struct operator_chain {
     uint32_t *gate_inputs; /* gate -> logical input of the head */
     uint32_t gate_count;
     char *task_name;
-    int64_t blocked_ns; /* spent in chain outputs, where back pressure holds the task up */
 };
 
 /* ---- rows ---- */
@@ -72,21 +72,18 @@ static struct error *node_process(struct chain_node *node, uint32_t input, struc
     return node->op->vtable->process(node->op, input, batch);
 }
 
-static struct error *link_emit(struct chain_node *node, const struct chain_link *link, struct batch *batch)
+static struct error *link_emit(const struct chain_link *link, struct batch *batch)
 {
     if (link->target != NULL)
         return node_process(link->target, link->target_input, batch);
-    int64_t start_ns = clock_mono_ns();
-    struct error *err = link->output->emit(link->output, batch_ref(batch));
-    node->chain->blocked_ns += clock_mono_ns() - start_ns;
-    return err;
+    return link->output->emit(link->output, batch_ref(batch));
 }
 
-static struct error *links_emit(struct chain_node *node, const struct link_list *list, struct batch *batch)
+static struct error *links_emit(const struct link_list *list, struct batch *batch)
 {
     struct error *err = NULL;
     for (size_t i = 0; i < list->links.count && err == NULL; i++)
-        err = link_emit(node, &list->links.items[i], batch);
+        err = link_emit(&list->links.items[i], batch);
     batch_unref(batch);
     return err;
 }
@@ -104,7 +101,7 @@ struct error *op_emit(struct op *op, struct batch *batch)
         return NULL;
     }
     node->books.rows_out += batch->row_count;
-    return links_emit(node, &node->main, batch);
+    return links_emit(&node->main, batch);
 }
 
 struct error *op_emit_side(struct op *op, uint32_t index, struct batch *batch)
@@ -116,7 +113,7 @@ struct error *op_emit_side(struct op *op, uint32_t index, struct batch *batch)
         return NULL;
     }
     node->books.side_rows_out[index] += batch->row_count;
-    return links_emit(node, &node->sides[index], batch);
+    return links_emit(&node->sides[index], batch);
 }
 
 /* ---- time ---- */
@@ -253,7 +250,8 @@ void op_wake_at(struct op *op, int64_t time_ms)
 
 int64_t op_blocked_ns_total(const struct op *op)
 {
-    return op_node(op)->chain->blocked_ns;
+    struct task_clock *clock = op_node(op)->chain->options.clock;
+    return clock != NULL ? task_clock_blocked_ns(clock) : 0;
 }
 
 void op_metric_set(struct op *op, const char *name, double value)

@@ -8,6 +8,7 @@
 #include "taskmanager/ops/op.h"
 
 struct operator_chain;
+struct task_clock;
 
 /* Where an edge that leaves the chain goes. One per vertex output edge, in the order of job_graph_vertex_outputs. */
 struct chain_output {
@@ -29,6 +30,7 @@ struct operator_chain_options {
     bool checkpointing_enabled;
     struct user_library *library;
     int wake_fd;
+    struct task_clock *clock; /* taskmanager/task/task_clock.h: answers op_blocked_ns_total; NULL: never blocked */
     struct chain_output **outputs;
     uint32_t output_count;
 };

@@ -175,6 +175,7 @@ static struct error *task_create_chain(struct task *task)
             .checkpointing_enabled = options->checkpointing_enabled,
             .library = options->library,
             .wake_fd = task->wake_fd,
+            .clock = &task->clock,
             .outputs = outputs,
             .output_count = task->output_count,
         },
