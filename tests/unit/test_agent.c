@@ -276,6 +276,13 @@ static int entry_count(const char *path)
     return count;
 }
 
+static void forget_seen(void)
+{
+    for (int i = 0; i < f.seen_count; i++)
+        json_decref(f.seen[i]);
+    f.seen_count = 0;
+}
+
 static void stop_agent(void)
 {
     agent_stop(f.agent, "the test ends");
@@ -285,8 +292,7 @@ static void stop_agent(void)
     ck_assert_int_eq(entry_count(f.directory), 0); /* the working directory is gone */
     rmdir(f.directory);
     rpc_server_close(f.server);
-    for (int i = 0; i < f.seen_count; i++)
-        json_decref(f.seen[i]);
+    forget_seen();
     json_decref(f.registered);
     json_decref(f.last_metrics);
     free(f.file_bytes);
@@ -534,7 +540,7 @@ END_TEST
 
 static void file_get(const char *kind, const char *name)
 {
-    f.seen_count = 0;
+    forget_seen();
     json_t *json = json_pack("{s:i,s:s,s:s*}", "request", 5, "kind", kind, "name", name);
     rpc_conn_send_json(f.link, MESSAGE_FILE_GET, json);
     json_decref(json);
@@ -604,8 +610,7 @@ START_TEST(stopping_says_goodbye_and_kills)
     rpc_server_close(f.server);
     unlink(f.out_path);
     ck_assert_int_eq(rmdir(f.directory), 0);
-    for (int i = 0; i < f.seen_count; i++)
-        json_decref(f.seen[i]);
+    forget_seen();
     json_decref(f.registered);
     json_decref(f.last_metrics);
     config_destroy(f.config);
@@ -635,9 +640,7 @@ START_TEST(many_deployments_leave_nothing)
     struct process_usage before = {0};
     struct process_usage after = {0};
     for (int epoch = 1; epoch <= cycles; epoch++) {
-        for (int i = 0; i < f.seen_count; i++)
-            json_decref(f.seen[i]);
-        f.seen_count = 0;
+        forget_seen();
         deploy(epoch, "run", NULL, NULL, NULL);
         RUN_UNTIL(count_seen("TASK_STATE", "RUNNING", epoch) == 2);
         cancel(epoch, epoch % 2 == 0 ? "graceful" : "kill");
