@@ -156,10 +156,20 @@ static void decode(struct kafka_source *self, struct kafka_split *split, const r
     }
 }
 
+/* By handle and not by the topic's opaque: librdkafka keeps one object a topic, with the configuration of whoever named the
+ * topic first, and that may have been the discovery. */
+static struct kafka_topic *topic_of(const struct kafka_source *self, const rd_kafka_topic_t *handle)
+{
+    for (size_t i = 0; i < self->topics.count; i++)
+        if (self->topics.items[i]->handle == handle)
+            return self->topics.items[i];
+    return NULL;
+}
+
 static void on_message(rd_kafka_message_t *message, void *opaque)
 {
     struct kafka_source *self = opaque;
-    struct kafka_topic *topic = message->rkt != NULL ? rd_kafka_topic_opaque(message->rkt) : NULL;
+    struct kafka_topic *topic = topic_of(self, message->rkt);
     if (topic == NULL || message->partition < 0 || message->partition >= topic->split_count || topic->splits[message->partition] == NULL) {
         kafka_log_limited(&self->log_limit, "%s", rd_kafka_message_errstr(message) != NULL ? rd_kafka_message_errstr(message) : "stray record");
         return;

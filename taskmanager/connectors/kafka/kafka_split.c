@@ -27,9 +27,7 @@ struct error *kafka_split_read_position(const void *bytes, size_t length, int64_
 struct error *kafka_topic_create(rd_kafka_t *client, const char *name, struct kafka_topic **out)
 {
     struct kafka_topic *topic = heap_new(struct kafka_topic);
-    rd_kafka_topic_conf_t *conf = rd_kafka_default_topic_conf_dup(client);
-    rd_kafka_topic_conf_set_opaque(conf, topic);
-    topic->handle = rd_kafka_topic_new(client, name, conf);
+    topic->handle = rd_kafka_topic_new(client, name, NULL);
     if (topic->handle == NULL) {
         free(topic);
         return kafka_error(rd_kafka_last_error(), "use Kafka topic %s", name);
