@@ -6,6 +6,7 @@
 #include "common/base/heap.h"
 #include "taskmanager/state/state_internal.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,58 @@ static struct state_page *page_of(uint8_t *data)
     return (struct state_page *)(void *)(data - offsetof(struct state_page, data));
 }
 
+/* Blocks of full-size pages that were let go, for the whole process: after a barrier thousands of pages are copied in a few
+ * milliseconds, while the worker frees as many soon after; fresh memory would cost page faults each time. */
+#define SPARE_BLOCKS_MAX 8192
+
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct spare_block {
+    struct spare_block *next;
+} *spare_blocks;
+static uint32_t spare_count;
+
+static void *block_create(size_t bytes)
+{
+    struct spare_block *block = NULL;
+    if (bytes == STATE_PAGE_MAX_BYTES) {
+        pthread_mutex_lock(&spare_lock);
+        block = spare_blocks;
+        if (block != NULL) {
+            spare_blocks = block->next;
+            spare_count--;
+        }
+        pthread_mutex_unlock(&spare_lock);
+    }
+    if (block == NULL)
+        block = aligned_alloc(64, bytes);
+    check(block != NULL);
+    return block;
+}
+
+static void block_destroy(void *memory, size_t bytes)
+{
+    struct spare_block *block = memory;
+    if (bytes == STATE_PAGE_MAX_BYTES) {
+        pthread_mutex_lock(&spare_lock);
+        if (spare_count < SPARE_BLOCKS_MAX) {
+            block->next = spare_blocks;
+            spare_blocks = block;
+            spare_count++;
+            block = NULL;
+        }
+        pthread_mutex_unlock(&spare_lock);
+    }
+    free(block);
+}
+
+static size_t block_bytes(uint32_t capacity_bytes)
+{
+    return (sizeof(struct state_page) + capacity_bytes + 63) & ~(size_t)63;
+}
+
 static struct state_page *page_create(uint32_t capacity_bytes)
 {
-    size_t bytes = (sizeof(struct state_page) + capacity_bytes + 63) & ~(size_t)63;
-    struct state_page *page = aligned_alloc(64, bytes);
-    check(page != NULL);
+    struct state_page *page = block_create(block_bytes(capacity_bytes));
     atomic_init(&page->refs, 1);
     page->capacity_bytes = capacity_bytes;
     return page;
@@ -35,7 +83,7 @@ static struct state_page *page_create(uint32_t capacity_bytes)
 static void page_unref(struct state_page *page)
 {
     if (atomic_fetch_sub_explicit(&page->refs, 1, memory_order_acq_rel) == 1)
-        free(page);
+        block_destroy(page, block_bytes(page->capacity_bytes));
 }
 
 /* ---- the table's side ---- */

@@ -79,10 +79,10 @@ static inline struct probe probe_of(uint64_t hash, const void *key, uint32_t key
 
 static inline bool entry_matches(const struct state_entry *entry, const struct probe *probe)
 {
-    return entry->hash == probe->hash && entry->key_length == probe->key_length &&
-           entry->namespace_length == probe->namespace_length &&
-           bytes_equal(state_entry_key(entry), probe->key, probe->key_length) &&
-           bytes_equal(state_entry_namespace(entry), probe->name_space, probe->namespace_length);
+    if (entry->hash != probe->hash || entry->key_length != probe->key_length || entry->namespace_length != probe->namespace_length)
+        return false;
+    const uint8_t *key = state_entry_key(entry);
+    return bytes_equal(key, probe->key, probe->key_length) && bytes_equal(key + probe->key_length, probe->name_space, probe->namespace_length);
 }
 
 static inline uint64_t home_slot(const struct state_group *group, uint64_t tag)
@@ -371,66 +371,97 @@ bool state_table_remove(struct state_table *table, uint32_t key_group, uint64_t 
 /* ---- batches of rows ---- */
 
 #define ROWS_AHEAD 64
+/* A table of fewer bytes lies in the first caches: prefetching it would only cost. */
+#define PREFETCH_BYTES_MIN (1u << 17)
 
-struct probed_row {
-    struct probe probe;
-    struct state_group *group;
-    uint32_t key_group;
+struct probed_rows {
+    uint64_t tags[ROWS_AHEAD];
+    struct state_group *groups[ROWS_AHEAD];
 };
 
-/* Three passes over a stretch of rows: hash and prefetch the index slot, read the slot and prefetch the entry, compare. A
- * cold table costs two cache misses a row; here those of 64 rows are in flight together. */
-static void probe_rows(const struct state_table *table, const struct state_rows *rows, uint32_t start, uint32_t count, struct probed_row *out)
+static inline const uint8_t *namespace_of_row(const struct state_rows *rows, uint32_t i)
+{
+    static const uint8_t none[1];
+    return rows->namespace_length != 0 ? (const uint8_t *)rows->namespaces + (size_t)i * rows->namespace_stride : none;
+}
+
+/* Brings entries nearer: the first slot with the row's tag is almost always the row's. */
+static void prefetch_entries(const struct state_table *table, const struct probed_rows *probed, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t row = rows->rows != NULL ? rows->rows[start + i] : start + i;
-        const uint8_t *name_space = (const uint8_t *)rows->namespaces + (size_t)(start + i) * rows->namespace_stride;
-        struct probed_row *at = &out[i];
-        at->probe = probe_of(rows->hashes[row], rows->keys + rows->key_offsets[row], rows->key_offsets[row + 1] - rows->key_offsets[row],
-                             rows->namespace_length != 0 ? name_space : NULL, rows->namespace_length);
-        at->key_group = rows->key_groups[row];
-        at->group = group_of(table, at->key_group);
-        if (at->group->index != NULL)
-            __builtin_prefetch(&at->group->index[home_slot(at->group, at->probe.tag)]);
-    }
-    if (table->page_bytes < (1u << 18)) /* in the cache anyway */
-        return;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct state_group *group = out[i].group;
+        const struct state_group *group = probed->groups[i];
         if (group->index == NULL)
             continue;
-        uint64_t slot = group->index[home_slot(group, out[i].probe.tag)];
+        uint64_t at = home_slot(group, probed->tags[i]), slot = group->index[at];
+        while (slot != 0 && slot >> REF_BITS != probed->tags[i]) {
+            at = (at + 1) & group->index_mask;
+            slot = group->index[at];
+        }
         if (slot == 0)
             continue;
-        const struct state_entry *entry = state_table_entry(table, slot & REF_MASK);
+        const uint8_t *entry = (const uint8_t *)state_table_entry(table, slot & REF_MASK);
         __builtin_prefetch(entry);
-        __builtin_prefetch((const uint8_t *)entry + 40);
+        __builtin_prefetch(entry + 47); /* the end of a small entry: maybe the next line */
     }
+}
+
+/* Three passes over a stretch of rows: hash and prefetch the index slot; read the slot and prefetch the entry; compare (the
+ * caller). A cold table costs two cache misses a row; here those of 64 rows are in flight together. */
+static void probe_rows(const struct state_table *table, const struct state_rows *rows, uint32_t start, uint32_t count, struct probed_rows *out)
+{
+    const uint8_t *name_space = namespace_of_row(rows, start);
+    bool is_cold = table->page_bytes >= PREFETCH_BYTES_MIN;
+    for (uint32_t i = 0; i < count; i++, name_space += rows->namespace_length != 0 ? rows->namespace_stride : 0) {
+        uint32_t row = rows->rows != NULL ? rows->rows[start + i] : start + i;
+        out->tags[i] = mix_hash(rows->hashes[row], name_space, rows->namespace_length);
+        out->groups[i] = group_of(table, rows->key_groups[row]);
+    }
+    if (!is_cold)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        if (out->groups[i]->index != NULL)
+            __builtin_prefetch(&out->groups[i]->index[home_slot(out->groups[i], out->tags[i])]);
+    prefetch_entries(table, out, count);
+}
+
+static inline struct probe probe_of_row(const struct state_rows *rows, uint32_t i, uint32_t row, uint64_t tag)
+{
+    return (struct probe){rows->hashes[row],
+                          tag,
+                          rows->keys + rows->key_offsets[row],
+                          namespace_of_row(rows, i),
+                          rows->key_offsets[row + 1] - rows->key_offsets[row],
+                          rows->namespace_length};
 }
 
 void state_table_find_rows(const struct state_table *table, const struct state_rows *rows, uint64_t *refs)
 {
-    struct probed_row probed[ROWS_AHEAD];
+    struct probed_rows probed;
     for (uint32_t start = 0; start < rows->count; start += ROWS_AHEAD) {
         uint32_t count = rows->count - start < ROWS_AHEAD ? rows->count - start : ROWS_AHEAD;
-        probe_rows(table, rows, start, count, probed);
-        for (uint32_t i = 0; i < count; i++)
-            refs[start + i] = group_find(table, probed[i].group, &probed[i].probe);
+        probe_rows(table, rows, start, count, &probed);
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t row = rows->rows != NULL ? rows->rows[start + i] : start + i;
+            struct probe probe = probe_of_row(rows, start + i, row, probed.tags[i]);
+            refs[start + i] = group_find(table, probed.groups[i], &probe);
+        }
     }
 }
 
 void state_table_upsert_rows(struct state_table *table, const struct state_rows *rows, uint32_t value_length, uint64_t *refs, bool *is_new)
 {
-    struct probed_row probed[ROWS_AHEAD];
+    struct probed_rows probed;
     for (uint32_t start = 0; start < rows->count; start += ROWS_AHEAD) {
         uint32_t count = rows->count - start < ROWS_AHEAD ? rows->count - start : ROWS_AHEAD;
-        probe_rows(table, rows, start, count, probed);
+        probe_rows(table, rows, start, count, &probed);
         for (uint32_t i = 0; i < count; i++) {
-            uint64_t ref = group_find(table, probed[i].group, &probed[i].probe);
+            uint32_t row = rows->rows != NULL ? rows->rows[start + i] : start + i;
+            struct probe probe = probe_of_row(rows, start + i, row, probed.tags[i]);
+            uint64_t ref = group_find(table, probed.groups[i], &probe);
             if (is_new != NULL)
                 is_new[start + i] = ref == STATE_REF_NONE;
             if (__builtin_expect(ref == STATE_REF_NONE, 0))
-                ref = group_insert(table, probed[i].key_group, &probed[i].probe, value_length);
+                ref = group_insert(table, rows->key_groups[row], &probe, value_length);
             dcheck(state_table_entry(table, ref)->value_length == value_length);
             refs[start + i] = ref;
         }

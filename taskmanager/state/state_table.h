@@ -2,7 +2,7 @@
  * keyed lives in one: value, list, map and aggregating state, timers, window panes.
  *
  *   key group -> open-addressing index of 8-byte slots (28 bits of hash, 36 bits of entry reference)
- *             -> pages of 1 KiB growing to 16 KiB that hold the entries; an entry over 4 KiB has a page of its own
+ *             -> pages of 1 KiB growing to 8 KiB that hold the entries; an entry over 2 KiB has a page of its own
  *
  * Pages are copy-on-write: a snapshot (state_table_view_create) references them, and the table copies a page before its
  * first change of bytes that a view may still read. Removed entries leave gaps; a page that is mostly gaps is compacted.
