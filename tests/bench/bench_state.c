@@ -195,6 +195,7 @@ static double pauses_ms(struct pauses *pauses, double quantile)
 
 struct measured {
     double rows_per_second;
+    double rows_per_cpu_second; /* of the task thread: what checkpoints cost it, on a machine that does other things too */
     uint32_t checkpoints;
     struct pauses begin;   /* creating the snapshot at the barrier */
     struct pauses release; /* letting it go when it is written */
@@ -226,7 +227,7 @@ static void checkpoint_end(struct checkpointer *checkpointer, struct measured *o
 
 static void run(struct counter *counter, const struct options *options, bool with_checkpoints, struct checkpointer *checkpointer, struct measured *out)
 {
-    int64_t start = clock_mono_ns(), end = start + (int64_t)(options->seconds * 1e9), now = start;
+    int64_t start = clock_mono_ns(), end = start + (int64_t)(options->seconds * 1e9), now = start, cpu_start = clock_thread_cpu_ns();
     int64_t next = start + options->interval_ms * 1000000, rows = 0;
     for (; now < end; rows += ROWS) {
         if (with_checkpoints && checkpointer->snapshot != NULL && atomic_load_explicit(&checkpointer->is_written, memory_order_acquire))
@@ -243,6 +244,7 @@ static void run(struct counter *counter, const struct options *options, bool wit
             pauses_add(&out->batch, cpu_after - cpu_before);
     }
     out->rows_per_second = (double)rows / ((double)(now - start) / 1e9);
+    out->rows_per_cpu_second = (double)rows / ((double)(clock_thread_cpu_ns() - cpu_start) / 1e9);
     if (checkpointer->snapshot != NULL)
         checkpoint_end(checkpointer, out);
 }
@@ -255,14 +257,16 @@ static void report(const struct options *options, struct measured *plain, struct
     printf("with one every %lld ms: %.2f million rows/s, ratio %.3f; %u checkpoints of %.1f MB, %.0f ms to write\n", (long long)options->interval_ms,
            with->rows_per_second / 1e6, ratio, with->checkpoints, (double)checkpointer->bytes / 1e6,
            with->checkpoints != 0 ? (double)checkpointer->write_ns / 1e6 / with->checkpoints : 0);
+    printf("a CPU-second of the task thread: %.2f million rows without, %.2f with, ratio %.3f\n", plain->rows_per_cpu_second / 1e6,
+           with->rows_per_cpu_second / 1e6, with->rows_per_cpu_second / plain->rows_per_cpu_second);
     printf("pause at the barrier:   p50 %.3f ms, p99 %.3f ms, max %.3f ms\n", pauses_ms(&with->begin, 0.5), pauses_ms(&with->begin, 0.99),
            pauses_ms(&with->begin, 1));
     printf("pause at the release:   p50 %.3f ms, p99 %.3f ms, max %.3f ms\n", pauses_ms(&with->release, 0.5), pauses_ms(&with->release, 0.99),
            pauses_ms(&with->release, 1));
     printf("CPU of one batch of %d rows: without: p50 %.3f ms, max %.3f ms; with: p50 %.3f ms, max %.3f ms\n", ROWS, pauses_ms(&plain->batch, 0.5),
            pauses_ms(&plain->batch, 1), pauses_ms(&with->batch, 0.5), pauses_ms(&with->batch, 1));
-    json_t *json = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i}", "keys", (json_int_t)options->keys, "rows_per_second",
-                             with->rows_per_second, "rows_per_second_without_checkpoints", plain->rows_per_second, "rate_ratio", ratio,
+    json_t *json = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i}", "keys", (json_int_t)options->keys, "rows_per_second",
+                             with->rows_per_second, "rows_per_second_without_checkpoints", plain->rows_per_second, "rate_ratio", ratio, "cpu_rate_ratio", with->rows_per_cpu_second / plain->rows_per_cpu_second,
                              "pause_ms_p50", pauses_ms(&with->begin, 0.5), "pause_ms_p99", pauses_ms(&with->begin, 0.99), "pause_ms_max",
                              pauses_ms(&with->begin, 1), "lookup_ns_6_keys", lookup_ns[0], "lookup_ns_all_keys", lookup_ns[1], "checkpoints",
                              (int)with->checkpoints);
