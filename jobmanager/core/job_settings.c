@@ -92,7 +92,7 @@ void cluster_settings_read(const struct config *config, struct cluster_settings 
         .slot_request_timeout_ms = config_ms(config, OPTION_SLOT_REQUEST_TIMEOUT),
         .start_up_period_ms = config_ms(config, OPTION_STANDALONE_START_UP_TIME),
         .fencing_closed_ms = FENCING_CLOSED_MS,
-        .fencing_silent_ms = config_ms(config, OPTION_HEARTBEAT_INTERVAL),
+        .fencing_silent_ms = 2 * config_ms(config, OPTION_HEARTBEAT_INTERVAL),
         .job_store_capacity = limited(config_int(config, OPTION_JOBSTORE_MAX_CAPACITY)),
         .job_store_expiration_ms = config_ms(config, OPTION_JOBSTORE_EXPIRATION),
         .attempts_history_size = limited(config_int(config, OPTION_ATTEMPTS_HISTORY_SIZE)),

@@ -5,10 +5,10 @@
  *   - Its connection closed. Either the agent died: the kernel closes its sockets and sends its runners the parent-death
  *     signal in the same exit. Or the agent lives and saw the connection end too: it kills its runners then. Both take
  *     milliseconds; no new epoch starts within fencing_closed_ms (100 ms), which hides in the restart delay.
- *   - It was silent for heartbeat.timeout. Each heartbeat is answered; an agent that misses the answers for heartbeat.timeout
- *     kills its runners, one that is stopped cannot, but then its runners miss its heartbeat on their pipe for
- *     heartbeat.timeout and exit. The last answer or pipe heartbeat may be younger than the last sign of life that came
- *     here by at most one heartbeat interval. So no new epoch starts for one more interval (fencing_silent_ms).
+ *   - It was silent for heartbeat.timeout. Each heartbeat is answered. An agent that got no answer for heartbeat.timeout
+ *     kills its runners; it passes answers on to them, so that those of a stopped agent end by themselves at the same time.
+ *     The last answer left here not later than the last sign of life came; agent and runner look at their clocks once per
+ *     heartbeat interval. So no new epoch starts for two more intervals (fencing_silent_ms), one of them for the way.
  * Should a zombie live on all the same, it can neither complete a checkpoint (its connection is closed, its epoch is old)
  * nor open a data channel to the new attempt (the epoch is in the handshake). */
 #include "jobmanager/core/internal.h"

@@ -274,7 +274,7 @@ static void network_heals(struct sim *sim, struct sim_item *item)
     item->taskmanager->is_cut = false;
 }
 
-/* The runners of a stopped agent miss its heartbeat on their pipe. */
+/* The runners of a stopped agent miss the answers to heartbeats that it passes on to them. */
 static void pipe_silent(struct sim *sim, struct sim_item *item)
 {
     struct sim_taskmanager *taskmanager = item->taskmanager;
@@ -291,7 +291,7 @@ static void agent_continues(struct sim *sim, struct sim_item *item)
     if (!taskmanager->is_alive || !taskmanager->is_stopped || taskmanager->incarnation != item->number)
         return;
     taskmanager->is_stopped = false;
-    bool has_lost_runners = sim->now_ms - item->sent_ms >= 50000;
+    bool has_lost_runners = sim->now_ms - taskmanager->lease_ms >= 50000;
     if (has_lost_runners || !taskmanager->jm_open) {
         if (taskmanager->is_connected)
             world_connection_ended(sim, taskmanager);
@@ -321,13 +321,12 @@ static void fault_taskmanager(struct sim *sim)
     } else if (!taskmanager->is_stopped) {
         sim_trace(sim, "FAULT stop %s", taskmanager->id);
         taskmanager->is_stopped = true;
-        struct sim_item *silent = sim_at(sim, sim->now_ms + 50000, pipe_silent);
+        struct sim_item *silent = sim_at(sim, taskmanager->lease_ms + 50000 + sim_between(sim, 0, 10000), pipe_silent);
         silent->taskmanager = taskmanager;
         silent->number = taskmanager->incarnation;
         struct sim_item *item = sim_at(sim, sim->now_ms + sim_between(sim, 100, 120000), agent_continues);
         item->taskmanager = taskmanager;
         item->number = taskmanager->incarnation;
-        item->sent_ms = sim->now_ms;
     }
 }
 

@@ -60,7 +60,7 @@ struct sim_taskmanager { /* an agent */
     uint64_t connection;               /* 0: none */
     bool jm_open;                      /* the jobmanager's end of it is open */
     int64_t to_jm_ms, to_tm_ms;        /* arrival of the last message each way: connections are in order */
-    int64_t lease_ms;                  /* sending time of the last heartbeat that was answered */
+    int64_t lease_ms;                  /* when the last answer to a heartbeat came; passed on to the runners */
     uint64_t incarnation;
     VEC(struct sim_runner *) runners;
 };
@@ -168,7 +168,7 @@ void world_kill(struct sim *sim, struct sim_taskmanager *taskmanager);
 void world_reset(struct sim *sim, struct sim_taskmanager *taskmanager);
 void world_message(struct sim *sim, struct sim_taskmanager *taskmanager, struct sim_item *item);
 void world_connection_ended(struct sim *sim, struct sim_taskmanager *taskmanager);
-void world_heartbeat_answered(struct sim *sim, struct sim_taskmanager *taskmanager, int64_t sent_ms);
+void world_heartbeat_answered(struct sim *sim, struct sim_taskmanager *taskmanager, int64_t answered_ms);
 void world_runner_kill(struct sim *sim, struct sim_runner *runner);
 void world_task_fail(struct sim *sim, struct sim_task *task, struct error *error);
 void world_runner_crash(struct sim *sim, struct sim_runner *runner);

@@ -118,10 +118,8 @@ static void deliver_to_jm(struct sim *sim, struct sim_item *item)
     if (item->connection != taskmanager->connection || !taskmanager->jm_open)
         return;
     if (item->event.kind == EVENT_TASKMANAGER_HEARTBEAT) {
-        int64_t at = sim->now_ms + sim_between(sim, 0, 5);
-        taskmanager->to_tm_ms = at > taskmanager->to_tm_ms ? at : taskmanager->to_tm_ms;
-        if (item->sent_ms > taskmanager->lease_ms && !taskmanager->is_stopped)
-            world_heartbeat_answered(sim, taskmanager, item->sent_ms);
+        if (!taskmanager->is_stopped && taskmanager->is_connected)
+            world_heartbeat_answered(sim, taskmanager, sim->now_ms);
     }
     if (sim->injection == INJECT_SLOT_LEAK && item->event.kind == EVENT_RUNNER_GONE)
         return;
@@ -226,6 +224,14 @@ static void send_to_tm(struct sim *sim, struct action *action)
 
 /* ---------------------------------------------------------------- files and answers */
 
+/* Whether the core still counts on the checkpoint; it may have given it up meanwhile. */
+static bool is_awaited(const struct sim *sim, const struct action *action)
+{
+    const struct job *job = coordinator_job(sim->coordinator, action->job);
+    const struct checkpoint *checkpoint = job != NULL ? coordinator_checkpoint(job, action->checkpoint) : NULL;
+    return checkpoint != NULL && checkpoint->state == CHECKPOINT_FINALIZING;
+}
+
 static struct error *disk_write_metadata(struct sim *sim, struct action *action)
 {
     for (uint32_t i = 0; i < action->write.copy_count; i++) {
@@ -235,7 +241,7 @@ static struct error *disk_write_metadata(struct sim *sim, struct action *action)
         uint64_t token = sim_file_token(sim, from_directory, from_name + 1);
         if (token != 0)
             sim_file_write(sim, to_directory, to_name + 1, token);
-        else
+        else if (is_awaited(sim, action))
             sim_fail(sim, "checkpoint %" PRIu64 " carries %s, which is gone", action->checkpoint, from);
         free(from_directory);
         free(to_directory);

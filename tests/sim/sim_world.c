@@ -540,15 +540,17 @@ static void lease_ends(struct sim *sim, struct sim_item *item)
 
 static void lease_arm(struct sim *sim, struct sim_taskmanager *taskmanager)
 {
-    struct sim_item *item = sim_at(sim, taskmanager->lease_ms + TIMEOUT_MS > sim->now_ms ? taskmanager->lease_ms + TIMEOUT_MS : sim->now_ms, lease_ends);
+    /* The agent looks at its clock once per heartbeat interval. */
+    int64_t at = taskmanager->lease_ms + TIMEOUT_MS + sim_between(sim, 0, HEARTBEAT_MS);
+    struct sim_item *item = sim_at(sim, at > sim->now_ms ? at : sim->now_ms, lease_ends);
     item->taskmanager = taskmanager;
     item->connection = taskmanager->connection;
     item->sent_ms = taskmanager->lease_ms;
 }
 
-void world_heartbeat_answered(struct sim *sim, struct sim_taskmanager *taskmanager, int64_t sent_ms)
+void world_heartbeat_answered(struct sim *sim, struct sim_taskmanager *taskmanager, int64_t answered_ms)
 {
-    taskmanager->lease_ms = sent_ms;
+    taskmanager->lease_ms = answered_ms;
     lease_arm(sim, taskmanager);
 }
 
