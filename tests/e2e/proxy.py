@@ -59,13 +59,14 @@ class Proxy:
                 self._close(source)
 
     def _close(self, source):
-        for end in (source, self.pairs.pop(source, None)):
+        """Both ends of a pair; nothing when they are closed already."""
+        if source not in self.pairs:
+            return
+        for end in (source, self.pairs.pop(source)):
             if end is not None:
                 self.pairs.pop(end, None)
-                try:
+                if end.fileno() in self.selector.get_map():
                     self.selector.unregister(end)
-                except KeyError:
-                    pass
                 end.close()
 
     def cut(self):
