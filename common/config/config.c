@@ -12,7 +12,10 @@
 
 #define LOGGER "GlobalConfiguration"
 
-enum { TYPING_EDITS_MAX = 2 }; /* so near to a known key, it was meant */
+enum {
+    TYPING_EDITS_MAX = 2, /* so near to a known key, it was meant */
+    NOTE_COUNT_MAX = 100,
+};
 
 struct config *config_create_over(const struct config *base)
 {
@@ -53,6 +56,8 @@ static void note(struct config *config, char *text)
 static void set_unknown(struct config *config, const char *key, const char *value, const char *source)
 {
     free(hash_map_put_text(&config->unknown, key, heap_strdup(value)));
+    if (config->notes.count >= NOTE_COUNT_MAX)
+        return; /* a file of something else: the first hundred keys say so */
     const char *nearest = option_nearest(key, TYPING_EDITS_MAX);
     if (nearest == NULL && option_is_meaningless(key)) {
         note(config, heap_printf("I%s has no meaning in Millrace (%s)", key, source));

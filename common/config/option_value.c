@@ -104,8 +104,12 @@ const char *option_nearest(const char *key, size_t distance_max)
     for (int i = 0; i < OPTION_COUNT; i++) {
         const char *known[] = {option_rows[i].key, option_rows[i].old_key};
         for (int k = 0; k < 2; k++) {
-            check(strlen(known[k]) <= KEY_BYTES_MAX);
-            size_t distance = known[k][0] != '\0' ? edit_distance(key, known[k]) : SIZE_MAX;
+            size_t known_length = strlen(known[k]);
+            size_t difference = known_length > length ? known_length - length : length - known_length;
+            check(known_length <= KEY_BYTES_MAX);
+            if (known_length == 0 || difference >= least)
+                continue; /* at least as many edits as the lengths differ */
+            size_t distance = edit_distance(key, known[k]);
             if (distance < least) {
                 least = distance;
                 nearest = known[k];
