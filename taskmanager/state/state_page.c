@@ -154,6 +154,7 @@ bool state_page_release(struct state_table *table, uint64_t ref, uint32_t bytes)
     uint32_t page = (uint32_t)(ref >> STATE_REF_OFFSET_BITS);
     struct state_page_slot *slot = &table->pages[page];
     struct state_group *group = &table->groups[slot->group];
+    table->is_reclaim_due = table->is_reclaim_due || table->iterator_count > 0;
     if (slot->is_large) {
         slot->live_bytes = 0;
         if (table->iterator_count == 0)

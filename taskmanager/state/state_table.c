@@ -512,8 +512,9 @@ void state_iterator_finish(struct state_iterator *iterator)
 {
     struct state_table *table = iterator->table;
     check(table->iterator_count > 0);
-    if (--table->iterator_count > 0)
+    if (--table->iterator_count > 0 || !table->is_reclaim_due)
         return;
+    table->is_reclaim_due = false;
     uint32_t groups = table->options.key_group_last - table->options.key_group_first + 1;
     for (uint32_t g = 0; g < groups; g++) {
         struct state_group *group = &table->groups[g];

@@ -76,6 +76,7 @@ struct state_table {
     uint32_t page_capacity;
     uint32_t free_page; /* head of the list of free slots */
     uint32_t iterator_count;
+    bool is_reclaim_due; /* something was removed while iterating */
     uint64_t entry_count;
     uint64_t page_bytes;
     uint64_t index_bytes;
