@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define START_MS 1700000000000LL
-#define CALM_MS (20 * 60000LL)
+#define CALM_MS (3 * 60000LL)
 
 static const char *const injection_names[INJECT_COUNT] = {"none", "early-commit", "no-fence", "no-kill-wait", "wrong-restore", "slot-leak", "delete-latest"};
 

@@ -60,6 +60,7 @@ struct sim_taskmanager { /* an agent */
     uint64_t connection;               /* 0: none */
     bool jm_open;                      /* the jobmanager's end of it is open */
     int64_t to_jm_ms, to_tm_ms;        /* arrival of the last message each way: connections are in order */
+    int64_t jm_hold_ms, tm_hold_ms;    /* nothing arrives before: the network or the process holds it back */
     int64_t lease_ms;                  /* when the last answer to a heartbeat came; passed on to the runners */
     uint64_t incarnation;
     VEC(struct sim_runner *) runners;
@@ -69,6 +70,8 @@ struct sim_checkpoint { /* what the world knows of a checkpoint */
     uint64_t id;
     enum checkpoint_kind kind;
     char *directory;
+    bool was_written;       /* its metadata got onto the disk */
+    size_t state_count;     /* with so many state handles */
 };
 
 struct sim_job {

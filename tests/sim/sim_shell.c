@@ -102,19 +102,27 @@ void sim_disk_finish(struct sim *sim)
 
 /* ---------------------------------------------------------------- from the taskmanagers */
 
+/* TCP keeps what cannot be delivered, in order, until it can or the connection is given up. */
+static bool hold(struct sim *sim, struct sim_item *item, bool is_blocked, int64_t *hold_ms)
+{
+    if (!is_blocked && *hold_ms <= sim->now_ms)
+        return false;
+    if (*hold_ms <= sim->now_ms)
+        *hold_ms = sim->now_ms + 500;
+    struct sim_item *again = sim_at(sim, *hold_ms, item->run);
+    struct sim_item copy = *item;
+    copy.time_ms = again->time_ms;
+    copy.seq = again->seq;
+    *again = copy;
+    *item = (struct sim_item){.run = item->run};
+    return true;
+}
+
 static void deliver_to_jm(struct sim *sim, struct sim_item *item)
 {
     struct sim_taskmanager *taskmanager = item->taskmanager;
-    if (item->connection == taskmanager->connection && taskmanager->is_cut) {
-        /* TCP keeps it until the network is back, or the connection is given up. */
-        struct sim_item *again = sim_at(sim, sim->now_ms + 500, deliver_to_jm);
-        struct sim_item copy = *item;
-        copy.time_ms = again->time_ms;
-        copy.seq = again->seq;
-        *again = copy;
-        *item = (struct sim_item){.run = item->run};
+    if (item->connection == taskmanager->connection && hold(sim, item, taskmanager->is_cut, &taskmanager->jm_hold_ms))
         return;
-    }
     if (item->connection != taskmanager->connection || !taskmanager->jm_open)
         return;
     if (item->event.kind == EVENT_TASKMANAGER_HEARTBEAT) {
@@ -172,15 +180,8 @@ static void deliver_to_tm(struct sim *sim, struct sim_item *item)
     struct sim_taskmanager *taskmanager = item->taskmanager;
     if (item->connection != taskmanager->connection || !taskmanager->is_connected || !taskmanager->is_alive)
         return;
-    if (taskmanager->is_cut || taskmanager->is_stopped) {
-        struct sim_item *again = sim_at(sim, sim->now_ms + 500, deliver_to_tm);
-        struct sim_item copy = *item;
-        copy.time_ms = again->time_ms;
-        copy.seq = again->seq;
-        *again = copy;
-        *item = (struct sim_item){.run = item->run};
+    if (hold(sim, item, taskmanager->is_cut || taskmanager->is_stopped, &taskmanager->tm_hold_ms))
         return;
-    }
     if (item->has_action && item->action.kind == ACTION_TASKMANAGER_CLOSE)
         world_connection_ended(sim, taskmanager);
     else
@@ -251,6 +252,9 @@ static struct error *disk_write_metadata(struct sim *sim, struct action *action)
     struct sim_directory *directory = sim_directory(sim, action->write.directory, true);
     json_decref(directory->metadata);
     directory->metadata = json_incref(action->write.metadata);
+    struct sim_checkpoint *checkpoint = sim_checkpoint(sim_job_by_id(sim, action->job), action->checkpoint);
+    checkpoint->was_written = true;
+    checkpoint->state_count = json_array_size(json_object_get(action->write.metadata, "state"));
     return NULL;
 }
 

@@ -443,14 +443,11 @@ static void on_trigger(struct sim *sim, struct sim_taskmanager *taskmanager, con
 static void check_complete(struct sim *sim, struct sim_job *job, uint64_t id)
 {
     const struct sim_checkpoint *checkpoint = sim_checkpoint(job, id);
-    const struct sim_directory *directory = checkpoint != NULL ? sim_directory(sim, checkpoint->directory, false) : NULL;
-    if (id < job->committed)
-        return; /* late: it may be subsumed and deleted by now */
-    if (directory == NULL || directory->metadata == NULL)
+    if (checkpoint == NULL || !checkpoint->was_written)
         sim_fail(sim, "checkpoint %" PRIu64 " of job %u is committed and has no metadata", id, job->index);
-    else if (json_array_size(json_object_get(directory->metadata, "state")) != job->task_count)
-        sim_fail(sim, "checkpoint %" PRIu64 " of job %u is committed with the state of %zu of %u tasks", id, job->index,
-                 json_array_size(json_object_get(directory->metadata, "state")), job->task_count);
+    else if (checkpoint->state_count != job->task_count)
+        sim_fail(sim, "checkpoint %" PRIu64 " of job %u is committed with the state of %zu of %u tasks", id, job->index, checkpoint->state_count,
+                 job->task_count);
     if (id > job->committed)
         job->committed = id;
 }
