@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define NS_PER_MS 1000000
+#define SLICE_NS (100 * (int64_t)NS_PER_MS)
 
 /* ---- waiting ---- */
 
@@ -203,11 +204,42 @@ static struct error *task_deliver_change(struct task *task, uint32_t edge, struc
     return NULL;
 }
 
+static struct error *task_process_rows(struct task *task, uint32_t edge, struct batch *batch)
+{
+    int64_t start_ns = clock_mono_ns();
+    TRY(operator_chain_process(task->chain, edge, batch));
+    task->row_ns = (clock_mono_ns() - start_ns) / batch->row_count;
+    return NULL;
+}
+
+/* Rows that take long (a function that sleeps or calls somebody) go in slices, with a look at the mail between them:
+ * a cancel, a completed checkpoint or a metrics report does not wait for the whole batch. */
+static struct error *task_process_slowly(struct task *task, uint32_t edge, const struct batch *batch)
+{
+    for (uint32_t start = 0; start < batch->row_count && !task->is_finished;) {
+        if (atomic_load(&task->is_cancelled))
+            return task_cancelled_error(task);
+        int64_t fit = SLICE_NS / (task->row_ns > 0 ? task->row_ns : 1);
+        uint32_t left = batch->row_count - start;
+        uint32_t count = fit < 1 ? 1 : fit < left ? (uint32_t)fit : left;
+        struct batch *slice = batch_slice(batch, start, count);
+        struct error *err = task_process_rows(task, edge, slice);
+        batch_unref(slice);
+        if (err != NULL)
+            return err;
+        start += count;
+        atomic_fetch_add_explicit(&task->step_count, 1, memory_order_relaxed);
+        TRY(task_run_mails(task));
+    }
+    return NULL;
+}
+
 static struct error *task_process_batch(struct task *task, const struct gate_event *event)
 {
     atomic_fetch_add_explicit(&task->rows_in, event->batch->row_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&task->bytes_in, event->batch_bytes, memory_order_relaxed);
-    struct error *err = operator_chain_process(task->chain, event->edge, event->batch);
+    bool is_slow = task->row_ns * event->batch->row_count > 2 * SLICE_NS;
+    struct error *err = is_slow ? task_process_slowly(task, event->edge, event->batch) : task_process_rows(task, event->edge, event->batch);
     batch_unref(event->batch);
     return err;
 }

@@ -51,6 +51,7 @@ struct task {
     struct watermark_valve *valves[LOGICAL_INPUT_COUNT_MAX];
     uint32_t *gate_inputs;      /* edge -> logical input */
     uint32_t *valve_channels;   /* gate channel -> channel in its valve */
+    int64_t row_ns;             /* what a row of the last batch took, back pressure included */
     int64_t flush_due_ns;       /* 0: nothing waits */
     bool wake_seen;             /* the eventfd was read while blocked in an emit */
     bool is_data_ended;         /* end_input has run and END_OF_DATA was sent */
