@@ -1,0 +1,442 @@
+/* Kafka source and sink in whole jobs (local_job) against librdkafka's mock cluster in this process. What the mock cannot do
+ * (transactions that become visible together, lookups by time) is tested end to end against a real broker. With
+ * MILLRACE_TEST_KAFKA=host:port the exactly-once cases run against that broker, too. */
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/str_buf.h"
+#include "taskmanager/connectors/kafka/kafka_transaction.h"
+#include "tests/support/local_job.h"
+
+#include <check.h>
+#include <inttypes.h>
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PARTITIONS 2
+#define TIMEOUT_MS 20000
+
+static rd_kafka_t *producer;
+static rd_kafka_mock_cluster_t *cluster;
+static const char *servers;
+static char directory[64];
+
+static void no_error(struct error *err)
+{
+    if (err != NULL)
+        ck_abort_msg("%s", error_text(err));
+}
+
+static void set_up(void)
+{
+    char text[256];
+    log_set_level(LOG_WARN);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "test.mock.num.brokers", "1", text, sizeof text);
+    rd_kafka_conf_set(conf, "linger.ms", "1", text, sizeof text);
+    producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
+    ck_assert_ptr_nonnull(producer);
+    cluster = rd_kafka_handle_mock_cluster(producer);
+    servers = rd_kafka_mock_cluster_bootstraps(cluster);
+    rd_kafka_mock_topic_create(cluster, "in", PARTITIONS, 1);
+    rd_kafka_mock_topic_create(cluster, "out", PARTITIONS, 1);
+    rd_kafka_mock_topic_create(cluster, "dead", 1, 1);
+    strcpy(directory, "/tmp/test_kafka.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+}
+
+static void tear_down(void)
+{
+    char command[128];
+    rd_kafka_destroy(producer);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static void produce_text(const char *topic, int32_t partition, const char *text)
+{
+    size_t length = text != NULL ? strlen(text) : 0;
+    rd_kafka_resp_err_t code = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+                                                 RD_KAFKA_V_VALUE((void *)(uintptr_t)text, length),
+                                                 RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    ck_assert_int_eq(code, RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+/* Rows first … first + count - 1, to partitions in turn. */
+static void produce_rows(int first, int count)
+{
+    for (int i = first; i < first + count; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "{\"t\":%d,\"n\":%d}", 1000 + i, i);
+        produce_text("in", i % PARTITIONS, text);
+        rd_kafka_poll(producer, 0);
+    }
+    ck_assert_int_eq(rd_kafka_flush(producer, TIMEOUT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+/* How often each row is in the topic "out": counts[n]++. Gives the number of records. */
+static int consume(const char *topic, int *counts, int size)
+{
+    char text[256];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", servers, text, sizeof text);
+    rd_kafka_conf_set(conf, "group.id", "check", text, sizeof text);
+    rd_kafka_conf_set(conf, "enable.partition.eof", "true", text, sizeof text);
+    rd_kafka_conf_set(conf, "isolation.level", "read_committed", text, sizeof text);
+    rd_kafka_t *consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(PARTITIONS);
+    int left = strcmp(topic, "dead") == 0 ? 1 : PARTITIONS, records = 0;
+    for (int i = 0; i < left; i++)
+        rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_assign(consumer, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    while (left > 0) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, 1000);
+        if (message == NULL)
+            continue;
+        if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+            left--;
+        } else if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            char value[128];
+            const char *n;
+            snprintf(value, sizeof value, "%.*s", (int)message->len, (const char *)message->payload);
+            records++;
+            if (counts != NULL && (n = strstr(value, "\"n\":")) != NULL && atoi(n + 4) < size)
+                counts[atoi(n + 4)]++;
+        }
+        rd_kafka_message_destroy(message);
+    }
+    rd_kafka_destroy(consumer);
+    return records;
+}
+
+#define SCHEMA "[{\"name\":\"t\",\"type\":\"TIMESTAMP\",\"nullable\":false},{\"name\":\"n\",\"type\":\"INT\",\"nullable\":false}]"
+#define FORMAT "{\"type\":\"json\",\"timestamp_format\":\"epoch-millis\"}"
+
+/* source -> writer -> committer. extra: further options of the source, beginning with a comma. */
+static struct job_graph *make_graph(const char *extra, const char *guarantee, int parallelism, bool checkpoints)
+{
+    char text[4096];
+    snprintf(text, sizeof text,
+             "{\"version\":1,\"job_id\":\"00000000000000000000000000000001\",\"name\":\"kafka\",\"config\":{%s},\"operators\":["
+             "{\"name\":\"Source: in\",\"type\":\"kafka-source\",\"uid\":\"source\",\"parallelism\":%d,\"max_parallelism\":128,\"slot_sharing_group\":\"default\","
+             "\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\",\"group.id\":\"g\"},\"topics\":[\"in\"],\"format\":" FORMAT
+             ",\"watermark\":{\"strategy\":\"bounded\",\"out_of_orderness_ms\":0,\"column\":\"t\"}%s},\"schema\":" SCHEMA ",\"inputs\":[]},"
+             "{\"name\":\"out: Writer\",\"type\":\"kafka-sink-writer\",\"uid\":\"writer\",\"parallelism\":%d,\"max_parallelism\":128,\"slot_sharing_group\":\"default\","
+             "\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\"},\"topic\":\"out\",\"key_columns\":[1],\"format\":" FORMAT
+             ",\"guarantee\":\"%s\",\"transactional_id_prefix\":\"tx\"},\"schema\":[{\"name\":\"key\",\"type\":\"BYTES\",\"nullable\":true},"
+             "{\"name\":\"value\",\"type\":\"BYTES\",\"nullable\":true}],\"inputs\":[{\"source\":0,\"side_output\":-1,\"input\":0,\"partitioning\":\"FORWARD\"}]},"
+             "{\"name\":\"out: Committer\",\"type\":\"kafka-sink-committer\",\"uid\":\"committer\",\"parallelism\":%d,\"max_parallelism\":128,"
+             "\"slot_sharing_group\":\"default\",\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\"},\"topic\":\"out\","
+             "\"guarantee\":\"%s\",\"transactional_id_prefix\":\"tx\"},\"schema\":null,\"inputs\":[{\"source\":1,\"side_output\":-1,\"input\":0,"
+             "\"partitioning\":\"FORWARD\"}]}]}",
+             checkpoints ? "\"execution.checkpointing.interval\":\"1000\"" : "", parallelism, servers, extra, parallelism, servers, guarantee, parallelism,
+             servers, guarantee);
+    json_error_t json_err;
+    json_t *json = json_loads(text, 0, &json_err);
+    ck_assert_msg(json != NULL, "%s at %d", json_err.text, json_err.position);
+    struct job_graph *graph;
+    no_error(job_graph_from_json(json, &graph));
+    json_decref(json);
+    return graph;
+}
+
+static struct local_job *start(const char *extra, const char *guarantee, int parallelism, const char *restore)
+{
+    struct job_graph *graph = make_graph(extra, guarantee, parallelism, true);
+    struct local_job *job;
+    no_error(local_job_start(graph, &(struct local_job_options){.restore_directory = restore}, &job));
+    job_graph_destroy(graph);
+    return job;
+}
+
+static int64_t book(struct local_job *job, const char *name, const char *counter)
+{
+    json_t *books = local_job_books(job);
+    int64_t value = json_integer_value(json_object_get(json_object_get(books, name), counter));
+    json_decref(books);
+    return value;
+}
+
+static void wait_for(struct local_job *job, const char *name, const char *counter, int64_t wanted)
+{
+    int64_t deadline = clock_mono_ms() + TIMEOUT_MS, value = 0;
+    struct timespec pause = {.tv_nsec = 5000000};
+    while ((value = book(job, name, counter)) < wanted && clock_mono_ms() < deadline)
+        nanosleep(&pause, NULL);
+    if (value < wanted)
+        no_error(local_job_wait(job, 10));
+    ck_assert_msg(value == wanted, "%s %s is %" PRId64 ", not %" PRId64, name, counter, value, wanted);
+}
+
+static const char *path(const char *name)
+{
+    static char text[4][128];
+    static int next;
+    char *out = text[next++ % 4];
+    snprintf(out, sizeof text[0], "%s/%s", directory, name);
+    return out;
+}
+
+/* Each of rows 0 … size - 1 is in "out" at least once, or exactly once. */
+static void check_rows(int size, bool exactly)
+{
+    int *counts = calloc((size_t)size, sizeof *counts);
+    int records = consume("out", counts, size);
+    for (int i = 0; i < size; i++)
+        ck_assert_msg(exactly ? counts[i] == 1 : counts[i] >= 1, "row %d is there %d times", i, counts[i]);
+    if (exactly)
+        ck_assert_int_eq(records, size);
+    free(counts);
+}
+
+#define EARLIEST ",\"startup\":{\"mode\":\"earliest\"}"
+
+START_TEST(reads_writes_and_resumes)
+{
+    produce_rows(0, 1000);
+    struct local_job *job = start(EARLIEST, "at-least-once", 2, NULL);
+    wait_for(job, "Source: in", "rows_read", 1000);
+    no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
+    check_rows(1000, true);
+    produce_rows(1000, 500);
+    wait_for(job, "Source: in", "rows_read", 1500);
+    local_job_destroy(job);
+    /* Another parallelism; the 500 come again. */
+    job = start(EARLIEST, "at-least-once", 1, path("1"));
+    wait_for(job, "Source: in", "rows_read", 1500);
+    produce_rows(1500, 100);
+    wait_for(job, "Source: in", "rows_read", 1600);
+    no_error(local_job_checkpoint(job, path("2"), "checkpoint", TIMEOUT_MS));
+    check_rows(1600, false);
+    local_job_destroy(job);
+}
+END_TEST
+
+START_TEST(bounded_ends)
+{
+    produce_rows(0, 300);
+    struct local_job *job = start(EARLIEST ",\"bounded\":{\"mode\":\"latest\"}", "at-least-once", 2, NULL);
+    no_error(local_job_wait_with(job, directory, 100, TIMEOUT_MS));
+    ck_assert_int_eq(book(job, "Source: in", "rows_out"), 300);
+    ck_assert_int_eq(book(job, "out: Writer", "rows_written"), 300);
+    local_job_destroy(job);
+    check_rows(300, true);
+}
+END_TEST
+
+START_TEST(starts_and_stops_at_offsets)
+{
+    produce_rows(0, 100);
+    struct local_job *job = start(",\"startup\":{\"mode\":\"specific\",\"offsets\":{\"in:0\":10,\"in:1\":20}},"
+                                  "\"bounded\":{\"mode\":\"specific\",\"offsets\":{\"in:0\":15,\"in:1\":50}}",
+                                  "none", 1, NULL);
+    no_error(local_job_wait_with(job, directory, 100, TIMEOUT_MS));
+    ck_assert_int_eq(book(job, "Source: in", "rows_out"), 5 + 30);
+    local_job_destroy(job);
+}
+END_TEST
+
+START_TEST(starts_at_the_end)
+{
+    produce_rows(0, 100);
+    struct local_job *job = start(",\"startup\":{\"mode\":\"latest\"}", "none", 1, NULL);
+    struct timespec pause = {.tv_nsec = 500000000};
+    no_error(local_job_wait_running(job, TIMEOUT_MS));
+    nanosleep(&pause, NULL);
+    produce_rows(100, 10);
+    wait_for(job, "Source: in", "rows_read", 10);
+    local_job_destroy(job);
+}
+END_TEST
+
+START_TEST(group_offsets_are_committed_and_used)
+{
+    produce_rows(0, 100);
+    struct local_job *job = start(EARLIEST, "none", 1, NULL);
+    wait_for(job, "Source: in", "rows_read", 100);
+    no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
+    struct timespec pause = {.tv_nsec = 500000000};
+    nanosleep(&pause, NULL);
+    local_job_destroy(job);
+    produce_rows(100, 7);
+    job = start(",\"startup\":{\"mode\":\"group-offsets\"}", "none", 1, NULL);
+    wait_for(job, "Source: in", "rows_read", 7);
+    local_job_destroy(job);
+}
+END_TEST
+
+static void expect_failure(const char *extra, const char *text)
+{
+    struct local_job *job = start(extra, "none", 1, NULL);
+    struct error *err = local_job_wait(job, TIMEOUT_MS);
+    ck_assert_ptr_nonnull(err);
+    char *message = error_text(err);
+    ck_assert_msg(strstr(message, text) != NULL, "%s", message);
+    free(message);
+    error_free(err);
+    local_job_destroy(job);
+}
+
+START_TEST(without_group_offsets_it_fails)
+{
+    produce_rows(0, 10);
+    expect_failure(",\"startup\":{\"mode\":\"group-offsets\"}", "no committed offset");
+}
+END_TEST
+
+START_TEST(malformed_fails_with_place_and_sample)
+{
+    produce_rows(0, 10);
+    produce_text("in", 1, "{\"t\":1,\"n\":");
+    rd_kafka_flush(producer, TIMEOUT_MS);
+    expect_failure(EARLIEST, "offset 5 of in-1");
+}
+END_TEST
+
+START_TEST(malformed_is_skipped_and_counted)
+{
+    produce_rows(0, 10);
+    produce_text("in", 1, "nonsense");
+    produce_text("in", 1, NULL);
+    produce_rows(10, 10);
+    struct local_job *job = start(EARLIEST ",\"on_error\":{\"mode\":\"skip\"},\"bounded\":{\"mode\":\"latest\"}", "at-least-once", 2, NULL);
+    no_error(local_job_wait_with(job, directory, 100, TIMEOUT_MS));
+    ck_assert_int_eq(book(job, "Source: in", "rows_read"), 22);
+    ck_assert_int_eq(book(job, "Source: in", "rows_out"), 20);
+    ck_assert_int_eq(book(job, "Source: in", "unparsable"), 1);
+    ck_assert_int_eq(book(job, "Source: in", "filtered"), 1);
+    local_job_destroy(job);
+    check_rows(20, true);
+}
+END_TEST
+
+START_TEST(malformed_goes_to_the_dead_letter_topic)
+{
+    produce_rows(0, 10);
+    produce_text("in", 0, "nonsense");
+    rd_kafka_flush(producer, TIMEOUT_MS);
+    struct local_job *job = start(EARLIEST ",\"on_error\":{\"mode\":\"dead-letter\",\"topic\":\"dead\"},\"bounded\":{\"mode\":\"latest\"}", "none", 1, NULL);
+    no_error(local_job_wait_with(job, directory, 100, TIMEOUT_MS));
+    ck_assert_int_eq(book(job, "Source: in", "unparsable"), 1);
+    local_job_destroy(job);
+    ck_assert_int_eq(consume("dead", NULL, 0), 1);
+}
+END_TEST
+
+START_TEST(survives_a_broker_that_goes_and_comes)
+{
+    produce_rows(0, 100);
+    struct local_job *job = start(EARLIEST, "at-least-once", 1, NULL);
+    wait_for(job, "Source: in", "rows_read", 100);
+    rd_kafka_mock_broker_set_down(cluster, 1);
+    struct timespec pause = {.tv_sec = 1};
+    nanosleep(&pause, NULL);
+    rd_kafka_mock_broker_set_up(cluster, 1);
+    produce_rows(100, 100);
+    wait_for(job, "Source: in", "rows_read", 200);
+    no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
+    local_job_destroy(job);
+    check_rows(200, true);
+}
+END_TEST
+
+START_TEST(bad_property_is_named)
+{
+    struct job_graph *graph = make_graph(EARLIEST, "none", 1, true);
+    json_object_set_new(json_object_get(graph->operators[0].options, "properties"), "key.deserializer", json_string("x"));
+    struct local_job *job;
+    no_error(local_job_start(graph, &(struct local_job_options){0}, &job));
+    struct error *err = local_job_wait(job, TIMEOUT_MS);
+    ck_assert_ptr_nonnull(err);
+    char *message = error_text(err);
+    ck_assert_msg(strstr(message, "key.deserializer") != NULL, "%s", message);
+    free(message);
+    error_free(err);
+    local_job_destroy(job);
+    job_graph_destroy(graph);
+}
+END_TEST
+
+START_TEST(markers_grow)
+{
+    ck_assert(kafka_marker(100, 5) < kafka_marker(100, 6));
+    ck_assert(kafka_marker(100, 6) < kafka_marker(101, 1));
+    ck_assert(kafka_marker(INT64_C(1) << 29, UINT64_C(1) << 32) > 0);
+}
+END_TEST
+
+/* ---- exactly once, real broker ---- */
+
+static const char *real_servers(void)
+{
+    return getenv("MILLRACE_TEST_KAFKA");
+}
+
+/* The sink's transactions one by one, with the process "dying" between its steps. */
+START_TEST(transactions_recover)
+{
+    if (real_servers() == NULL)
+        return;
+    char topic[64], prefix[64];
+    snprintf(topic, sizeof topic, "tx-out-%" PRId64, clock_now_ms());
+    snprintf(prefix, sizeof prefix, "tx-%" PRId64, clock_now_ms());
+    json_t *properties = json_pack("{s:s}", "bootstrap.servers", real_servers());
+    const struct kafka_sink_options options = {
+        .properties = properties, .topic = topic, .guarantee = KAFKA_EXACTLY_ONCE, .transactional_id_prefix = prefix};
+    struct kafka_transactor *first, *second;
+    struct kafka_committable one = {.marker = kafka_marker(10, 1)}, two = {.marker = kafka_marker(10, 2)};
+    kafka_committable_add_row(&one, "k", 1, "one", 3);
+    kafka_committable_add_row(&two, NULL, 0, "two", 3);
+    no_error(kafka_transactor_create(&options, 0, &first));
+    ck_assert_int_eq(kafka_transactor_marker(first), -1);
+    no_error(kafka_transactor_commit(first, &one, NULL));
+    /* A new attempt fences the old one and finds the marker. */
+    no_error(kafka_transactor_create(&options, 0, &second));
+    ck_assert_int_eq(kafka_transactor_marker(second), one.marker);
+    struct error *err = kafka_transactor_commit(first, &two, NULL);
+    ck_assert_ptr_nonnull(err);
+    error_free(err);
+    no_error(kafka_transactor_commit(second, &one, NULL)); /* is in: nothing happens */
+    no_error(kafka_transactor_commit(second, &two, NULL));
+    kafka_transactor_destroy(first);
+    kafka_transactor_destroy(second);
+    no_error(kafka_transactor_create(&options, 0, &first));
+    ck_assert_int_eq(kafka_transactor_marker(first), two.marker);
+    kafka_transactor_destroy(first);
+    bytes_writer_finish(&one.rows);
+    bytes_writer_finish(&two.rows);
+    json_decref(properties);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("kafka");
+    TCase *tcase = tcase_create("all");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, reads_writes_and_resumes);
+    tcase_add_test(tcase, bounded_ends);
+    tcase_add_test(tcase, starts_and_stops_at_offsets);
+    tcase_add_test(tcase, starts_at_the_end);
+    tcase_add_test(tcase, group_offsets_are_committed_and_used);
+    tcase_add_test(tcase, without_group_offsets_it_fails);
+    tcase_add_test(tcase, malformed_fails_with_place_and_sample);
+    tcase_add_test(tcase, malformed_is_skipped_and_counted);
+    tcase_add_test(tcase, malformed_goes_to_the_dead_letter_topic);
+    tcase_add_test(tcase, survives_a_broker_that_goes_and_comes);
+    tcase_add_test(tcase, bad_property_is_named);
+    tcase_add_test(tcase, markers_grow);
+    tcase_add_test(tcase, transactions_recover);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
