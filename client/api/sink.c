@@ -99,7 +99,7 @@ struct mr_stream *mr_sink_file(struct mr_stream *stream, const char *name, const
     if (format == NULL)
         return failed_of(stream);
     return add_committed_sink(stream, name, "file-sink-writer", "file-sink-committer", json_pack("{s:s, s:o}", "path", options->path, "format", format),
-                              json_pack("[o]", column("line", "BYTES", true)));
+                              json_pack("[o]", column("file", "STRING", false)));
 }
 
 static struct mr_stream *add_sink(struct mr_stream *stream, const char *type, const char *name, json_t *options)

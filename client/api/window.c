@@ -179,3 +179,97 @@ struct mr_stream *mr_apply(struct mr_windowed *windowed, const struct mr_functio
         return api_failed(stream->env);
     return window_operator(windowed, json_pack("{s:s}", "window_function", symbol), function->name, function->output);
 }
+
+/* ---- built-in aggregates ---- */
+
+static bool is_real(enum mr_type type)
+{
+    return type == MR_FLOAT || type == MR_DOUBLE;
+}
+
+static bool is_number(enum mr_type type)
+{
+    return type != MR_BOOLEAN && type != MR_STRING && type != MR_BYTES;
+}
+
+static enum mr_type builtin_type(const struct mr_builtin *builtin, enum mr_type field)
+{
+    switch (builtin->kind) {
+    case MR_COUNT: return MR_INT64;
+    case MR_SUM: return is_real(field) ? MR_DOUBLE : MR_INT64;
+    case MR_AVG: return MR_DOUBLE;
+    case MR_MIN:
+    case MR_MAX: return field;
+    }
+    return field;
+}
+
+/* One entry of the list: its place in the input and in the output. */
+static json_t *builtin_json(struct mr_env *env, const char *who, const struct mr_builtin *builtin, const struct mr_record_type *input,
+                            const struct mr_record_type *output)
+{
+    static const char *const kinds[] = {[MR_COUNT] = "count", [MR_SUM] = "sum", [MR_MIN] = "min", [MR_MAX] = "max", [MR_AVG] = "avg"};
+    int field = builtin->field != NULL ? api_field_index(input, builtin->field, strlen(builtin->field)) : -1;
+    int as = api_field_index(output, builtin->as, strlen(builtin->as));
+    if ((size_t)builtin->kind >= sizeof kinds / sizeof kinds[0] || (field < 0 && (builtin->field != NULL || builtin->kind != MR_COUNT)) || as < 0) {
+        api_fail(env, as < 0 ? "%s: the output record %s has no field for aggregate \"%s\"" : "%s: the record %s has no field for aggregate \"%s\"", who,
+                 as < 0 ? output->name : input->name, builtin->as);
+        return NULL;
+    }
+    enum mr_type type = field >= 0 ? input->fields[field].type : MR_INT64;
+    enum mr_type wanted = builtin_type(builtin, type);
+    if ((!is_number(type) && builtin->kind != MR_COUNT) || output->fields[as].type != wanted) {
+        api_fail(env, "%s: aggregate \"%s\" is %s of a field of type %s: the output field must be %s", who, builtin->as, kinds[builtin->kind],
+                 api_type_name(type), is_number(type) ? api_type_name(wanted) : "a number's");
+        return NULL;
+    }
+    return json_pack("{s:s, s:i, s:s}", "function", kinds[builtin->kind], "column", field, "as", builtin->as);
+}
+
+/* Fields that no aggregate fills are keys or window bounds. */
+static bool check_builtin_output(struct mr_windowed *windowed, const char *who, const struct mr_builtin *list, const struct mr_record_type *output)
+{
+    const struct mr_stream *stream = windowed->stream;
+    for (uint32_t i = 0; i < output->field_count; i++) {
+        const struct mr_field *field = &output->fields[i];
+        bool is_filled = field->type == MR_TIMESTAMP && (strcmp(field->name, "window_start") == 0 || strcmp(field->name, "window_end") == 0);
+        for (const struct mr_builtin *builtin = list; builtin->as != NULL && !is_filled; builtin++)
+            is_filled = strcmp(builtin->as, field->name) == 0;
+        for (uint32_t k = 0; k < stream->key_count && !is_filled; k++) {
+            const struct mr_field *key = &stream->type->fields[stream->key_columns[k]];
+            is_filled = strcmp(key->name, field->name) == 0 && key->type == field->type;
+        }
+        if (!is_filled) {
+            api_fail(stream->env, "%s: field \"%s\" of the output record %s is no aggregate, no key, and no window_start or window_end", who, field->name,
+                     output->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+struct mr_stream *mr_aggregate_builtin(struct mr_windowed *windowed, const struct mr_builtin *list, const struct mr_record_type *output)
+{
+    if (windowed == NULL || windowed->stream == NULL)
+        return failed_of(windowed, "mr_aggregate_builtin");
+    struct mr_stream *stream = windowed->stream;
+    const char *who = api_printf("window after \"%s\"", stream->upstreams[0].op->name);
+    if (list == NULL || list->as == NULL) {
+        api_fail(stream->env, "%s: no aggregates are given", who);
+        return api_failed(stream->env);
+    }
+    if (!api_check_record(stream->env, who, output) || !check_builtin_output(windowed, who, list, output))
+        return api_failed(stream->env);
+    json_t *array = json_array();
+    const char *names = "";
+    for (const struct mr_builtin *builtin = list; builtin->as != NULL; builtin++) {
+        json_t *json = builtin_json(stream->env, who, builtin, stream->type, output);
+        if (json == NULL) {
+            json_decref(array);
+            return api_failed(stream->env);
+        }
+        json_array_append_new(array, json);
+        names = api_printf("%s%s%s", names, builtin == list ? "" : ", ", builtin->as);
+    }
+    return window_operator(windowed, json_pack("{s:o}", "builtin", array), names, output);
+}
