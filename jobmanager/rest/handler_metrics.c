@@ -66,7 +66,7 @@ struct aggregate {
     size_t count;
 };
 
-/* (max / average - 1) in per cent, as Flink's data skew; 0 for an even or empty spread. */
+/* Flink's data skew: mean deviation from the average in per cent of it, 100 at most; 0 for an even or empty spread. */
 static double skew(const json_t *values, double average)
 {
     double deviation = 0;

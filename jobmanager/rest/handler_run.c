@@ -294,7 +294,7 @@ static json_t *compiler_config(const struct run *run)
     json_decref(cluster);
     json_object_update(config, run->config);
     json_object_set_new(config, option_key(OPTION_PARALLELISM_DEFAULT), json_sprintf("%lld", (long long)run->parallelism));
-    json_object_set_new(config, option_key(OPTION_FIXED_JOB_ID), json_string(id_format(run->job_id).hex));
+    json_object_del(config, option_key(OPTION_FIXED_JOB_ID));
     return config;
 }
 

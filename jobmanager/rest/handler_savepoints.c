@@ -2,6 +2,7 @@
  * Thread: the loop. */
 #include "common/base/heap.h"
 #include "jobmanager/checkpoint_files.h"
+#include "jobmanager/file_ops.h"
 #include "jobmanager/rest/handlers.h"
 #include "jobmanager/rest/json_build.h"
 #include "jobmanager/rest/views.h"
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define EX_CHECKPOINT "org.apache.flink.runtime.checkpoint.CheckpointException"
 #define SAVEPOINT_BODY "SavepointTriggerRequestBody"
 #define STOP_BODY "StopWithSavepointRequestBody"
 #define CHECKPOINT_BODY "CheckpointTriggerRequestBody"
@@ -61,6 +63,48 @@ static bool is_format_known(struct rest_request *request, const char *format_nam
     return false;
 }
 
+struct triggering {
+    struct jobmanager *jobmanager;
+    struct id job, trigger_id;
+    enum checkpoint_kind kind;
+    char *directory; /* NULL: the job's own */
+    bool cancel_job;
+};
+
+static struct error *make_target(void *argument)
+{
+    struct triggering *triggering = argument;
+    return file_make_directories(triggering->directory);
+}
+
+/* Takes err and argument. */
+static void on_target_made(struct error *err, void *argument)
+{
+    struct triggering *triggering = argument;
+    struct jobmanager *jobmanager = triggering->jobmanager;
+    struct operation *operation = operations_find(&jobmanager->operations, triggering->trigger_id);
+    if (err != NULL && operation != NULL) {
+        char *causes = rest_error_lines(err);
+        char *lines = heap_printf(EX_CHECKPOINT ": An Exception occurred while triggering the checkpoint. IO-problem detected.\n"
+                                  "Caused by: java.io.IOException: Failed to create savepoint directory at %s\nCaused by: %s",
+                                  triggering->directory, causes);
+        operation_finish(operation, jobmanager_now_ms(jobmanager), 0, NULL, EX_CHECKPOINT, lines);
+        free(lines);
+        free(causes);
+    } else if (err == NULL) {
+        struct event event = {.kind = EVENT_TRIGGER,
+                              .trigger = {.job = triggering->job,
+                                          .trigger_id = triggering->trigger_id,
+                                          .kind = triggering->kind,
+                                          .directory = triggering->directory,
+                                          .cancel_job = triggering->cancel_job}};
+        jobmanager_handle(jobmanager, &event);
+    }
+    error_free(err);
+    free(triggering->directory);
+    free(triggering);
+}
+
 /* Starts the operation unless the trigger id is known already (a repeated request), and answers with the id. */
 static void trigger(struct jobmanager *jobmanager, struct rest_request *request, struct id job, struct id trigger_id,
                     enum checkpoint_kind kind, const char *directory, bool cancel_job)
@@ -68,15 +112,27 @@ static void trigger(struct jobmanager *jobmanager, struct rest_request *request,
     if (operations_find(&jobmanager->operations, trigger_id) == NULL) {
         enum operation_kind operation_kind = kind == CHECKPOINT_KIND_CHECKPOINT ? OPERATION_CHECKPOINT : OPERATION_SAVEPOINT;
         operations_start(&jobmanager->operations, trigger_id, job, operation_kind, jobmanager_now_ms(jobmanager));
-        struct event event = {.kind = EVENT_TRIGGER,
-                              .trigger = {.job = job,
-                                          .trigger_id = trigger_id,
-                                          .kind = kind,
-                                          .directory = plain_path(directory),
-                                          .cancel_job = cancel_job}};
-        jobmanager_handle(jobmanager, &event);
+        struct triggering *triggering = heap_new(struct triggering);
+        *triggering = (struct triggering){jobmanager, job, trigger_id, kind, directory != NULL ? heap_strdup(plain_path(directory)) : NULL, cancel_job};
+        const struct job *known = coordinator_job(jobmanager->coordinator, job);
+        if (directory != NULL && known != NULL && !job_state_is_terminal(known->state))
+            jobmanager_work(jobmanager, make_target, on_target_made, triggering);
+        else
+            on_target_made(NULL, triggering);
     }
     reply_request_id(request, trigger_id);
+}
+
+/* False: there is no directory to write to, and the 400 is on its way. */
+static bool has_directory(struct jobmanager *jobmanager, struct rest_request *request, struct id id, const char *directory, const char *property)
+{
+    const struct job *job = coordinator_job(jobmanager->coordinator, id);
+    if (directory != NULL || config_text(jobmanager->config, OPTION_SAVEPOINT_DIR)[0] != '\0' ||
+        (job != NULL && job->settings.savepoint_directory != NULL))
+        return true;
+    rest_reply_error(request, 400, EX_REST ": Config key [%s] is not set. Property [%s] must be provided.\n", option_key(OPTION_SAVEPOINT_DIR),
+                     property);
+    return false;
 }
 
 void handle_savepoint_trigger(struct jobmanager *jobmanager, struct rest_request *request)
@@ -90,7 +146,7 @@ void handle_savepoint_trigger(struct jobmanager *jobmanager, struct rest_request
     if (rest_member_bool(request, SAVEPOINT_BODY, body, "cancel-job", &cancel_job) &&
         rest_member_text(request, SAVEPOINT_BODY, body, "target-directory", &directory) &&
         rest_member_text(request, SAVEPOINT_BODY, body, "formatType", &format) && is_format_known(request, SAVEPOINT_BODY, format) &&
-        trigger_id_of(request, SAVEPOINT_BODY, body, &trigger_id))
+        has_directory(jobmanager, request, job, directory, "target-directory") && trigger_id_of(request, SAVEPOINT_BODY, body, &trigger_id))
         trigger(jobmanager, request, job, trigger_id, CHECKPOINT_KIND_SAVEPOINT, directory, cancel_job);
     json_decref(body);
 }
@@ -106,7 +162,7 @@ void handle_job_stop(struct jobmanager *jobmanager, struct rest_request *request
     if (rest_member_bool(request, STOP_BODY, body, "drain", &drain) &&
         rest_member_text(request, STOP_BODY, body, "targetDirectory", &directory) &&
         rest_member_text(request, STOP_BODY, body, "formatType", &format) && is_format_known(request, STOP_BODY, format) &&
-        trigger_id_of(request, STOP_BODY, body, &trigger_id))
+        has_directory(jobmanager, request, job, directory, "targetDirectory") && trigger_id_of(request, STOP_BODY, body, &trigger_id))
         trigger(jobmanager, request, job, trigger_id, drain ? CHECKPOINT_KIND_DRAIN : CHECKPOINT_KIND_STOP, directory, false);
     json_decref(body);
 }
