@@ -10,14 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <syslog.h>
 
 #define ERROR_TEXT_BYTES 512
+/* librdkafka's levels are syslog's, whose header has names that collide with those of log.h. */
+#define SYSLOG_ERR 3
+#define SYSLOG_NOTICE 5
 
 static void on_log(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
     (void)client;
-    enum log_level ours = level <= LOG_ERR ? LOG_WARN : level <= LOG_NOTICE ? LOG_INFO : LOG_DEBUG;
+    enum log_level ours = level <= SYSLOG_ERR ? LOG_WARN : level <= SYSLOG_NOTICE ? LOG_INFO : LOG_DEBUG;
     log_write(ours, "KafkaClient", "%s: %s", facility, text);
 }
 
