@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct user_library {
@@ -33,27 +34,59 @@ static const char *base_name(const char *path)
 #define ELF_MACHINE_HERE EM_NONE
 #endif
 
+static struct error *not_an_object(const char *path, const char *what)
+{
+    return error_with_hint(error_new(INVALID_PROGRAM, "%s is not %s", base_name(path), what), "build it with cc -shared -fPIC");
+}
+
+/* The dynamic linker maps what the program headers say and dies of SIGBUS when the file is shorter than that. */
+static struct error *check_segments(const char *path, int fd, const Elf64_Ehdr *header)
+{
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return error_errno(errno, "could not read library %s", path);
+    uint64_t size = (uint64_t)info.st_size;
+    bool has_dynamic = false;
+    for (unsigned i = 0; i < header->e_phnum; i++) {
+        Elf64_Phdr segment;
+        uint64_t at = header->e_phoff + i * sizeof segment;
+        if (at > INT64_MAX || pread(fd, &segment, sizeof segment, (off_t)at) != (ssize_t)sizeof segment)
+            return not_an_object(path, "a whole ELF shared object: its program headers are cut off");
+        if (segment.p_type == PT_DYNAMIC)
+            has_dynamic = true;
+        if (segment.p_type != PT_LOAD && segment.p_type != PT_DYNAMIC)
+            continue;
+        if (segment.p_offset > size || segment.p_filesz > size - segment.p_offset)
+            return not_an_object(path, "a whole ELF shared object: it is cut short");
+    }
+    return has_dynamic ? NULL : not_an_object(path, "an ELF shared object: it has no dynamic section");
+}
+
 /* The dynamic linker's own words for these cases ("invalid ELF header") name no remedy, and it accepts executables in
  * some versions. */
-static struct error *check_elf_header(const char *path)
+static struct error *check_elf_header(const char *path, int fd)
+{
+    Elf64_Ehdr header;
+    ssize_t got = pread(fd, &header, sizeof header, 0);
+    if (got < (ssize_t)sizeof header || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
+        return not_an_object(path, "an ELF shared object");
+    if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_type != ET_DYN || header.e_phentsize != sizeof(Elf64_Phdr))
+        return not_an_object(path, "a 64-bit ELF shared object");
+    if (ELF_MACHINE_HERE != EM_NONE && header.e_machine != ELF_MACHINE_HERE)
+        return error_with_hint(error_new(INVALID_PROGRAM, "%s is built for another processor (ELF machine %u)", base_name(path),
+                                         (unsigned)header.e_machine),
+                               "build it on the kind of machine that the cluster runs on");
+    return check_segments(path, fd, &header);
+}
+
+static struct error *check_file(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return error_errno(errno, "could not open library %s", path);
-    Elf64_Ehdr header;
-    ssize_t got = read(fd, &header, sizeof header);
+    struct error *err = check_elf_header(path, fd);
     close(fd);
-    if (got < (ssize_t)sizeof header || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
-        return error_with_hint(error_new(INVALID_PROGRAM, "%s is not an ELF shared object", base_name(path)),
-                               "build it with cc -shared -fPIC");
-    if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_type != ET_DYN)
-        return error_with_hint(error_new(INVALID_PROGRAM, "%s is not a 64-bit ELF shared object", base_name(path)),
-                               "build it with cc -shared -fPIC");
-    if (ELF_MACHINE_HERE != EM_NONE && header.e_machine != ELF_MACHINE_HERE)
-        return error_with_hint(error_new(INVALID_PROGRAM, "%s is built for another processor (ELF machine %u)",
-                                         base_name(path), (unsigned)header.e_machine),
-                               "build it on the kind of machine that the cluster runs on");
-    return NULL;
+    return err;
 }
 
 static struct error *check_abi_version(void *handle, const char *name)
@@ -86,7 +119,7 @@ static struct error *adopt_handle(void *handle, const char *path, struct user_li
 
 struct error *user_library_open(const char *path, struct user_library **out)
 {
-    TRY(check_elf_header(path));
+    TRY(check_file(path));
     /* A path without a slash would be searched for in the system's library folders. */
     char *full = realpath(path, NULL);
     if (full == NULL)

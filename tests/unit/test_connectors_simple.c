@@ -1,0 +1,405 @@
+/* The connectors without a network: datagen (bounded, exact after restore and rescale, playground's click events), collection, files in
+ * and out (exactly once across aborted checkpoints and restores), collect; and malformed user libraries. */
+#include "tests/support/chain_harness.h"
+
+#include "common/base/heap.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static json_t *parse(const char *text)
+{
+    json_error_t error;
+    json_t *json = json_loads(text, 0, &error);
+    ck_assert_msg(json != NULL, "%s: %s", error.text, text);
+    return json;
+}
+
+/* source (parallelism) -> sink at parallelism 7, so that they do not chain. */
+static json_t *source_graph(const char *type, const char *options, const char *schema, int parallelism)
+{
+    return json_pack("[{s:s,s:s,s:s,s:i,s:o,s:o},{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]}]", "name", "source", "type", type, "uid", "source",
+                     "parallelism", parallelism, "options", parse(options), "schema", parse(schema), "name", "sink", "type", "blackhole-sink",
+                     "parallelism", 7, "options", "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning", "REBALANCE");
+}
+
+#define CLICK_SCHEMA "[{\"name\":\"timestamp\",\"type\":\"TIMESTAMP\",\"nullable\":false},{\"name\":\"page\",\"type\":\"STRING\",\"nullable\":false}]"
+#define CLICK_OPTIONS                                                                                                  \
+    "{\"number_of_rows\":%d,\"fields\":{\"timestamp\":{\"kind\":\"sequence\",\"start\":1000,\"step\":15,\"repeat\":6},"                            \
+    "\"page\":{\"kind\":\"choice\",\"values\":[\"/help\",\"/index\",\"/shop\",\"/jobs\",\"/about\",\"/news\"]}},"                                  \
+    "\"watermark\":{\"strategy\":\"bounded\",\"out_of_orderness_ms\":200,\"idle_timeout_ms\":-1,\"interval_ms\":0,\"column\":\"timestamp\"}}"
+
+static char *click_options(int rows)
+{
+    return heap_printf(CLICK_OPTIONS, rows);
+}
+
+START_TEST(datagen_makes_the_playground_events)
+{
+    char *options = click_options(15);
+    json_t *graph = source_graph("datagen-source", options, CLICK_SCHEMA, 1);
+    struct chain_harness chain;
+    chain_harness_init(&chain, graph, 0, 0, NULL);
+    chain_harness_run_source(&chain);
+    json_t *rows = chain.collectors[0].rows;
+    ck_assert_uint_eq(json_array_size(rows), 15);
+    json_t *expected = parse("[[1000,\"/help\"],[1000,\"/index\"],[1000,\"/shop\"],[1000,\"/jobs\"],[1000,\"/about\"],[1000,\"/news\"],[1015,\"/help\"],"
+                             "[1015,\"/index\"],[1015,\"/shop\"],[1015,\"/jobs\"],[1015,\"/about\"],[1015,\"/news\"],[1030,\"/help\"],[1030,\"/index\"],[1030,\"/shop\"]]");
+    ck_assert(json_equal(rows, expected));
+    ck_assert_int_eq(json_integer_value(json_array_get(chain.collectors[0].times, 14)), 1030);
+    json_t *books = chain_harness_books(&chain, 0);
+    ck_assert_uint_eq(books_count(books, "rows_read"), 15);
+    ck_assert_uint_eq(books_count(books, "rows_out"), 15);
+    json_decref(books);
+    json_decref(expected);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+    free(options);
+}
+END_TEST
+
+static int compare_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char *sorted_text(const json_t *rows)
+{
+    size_t count = json_array_size(rows);
+    char **lines = heap_alloc_array(count + 1, sizeof *lines);
+    size_t length = 1;
+    for (size_t i = 0; i < count; i++) {
+        lines[i] = json_dumps(json_array_get(rows, i), JSON_COMPACT);
+        length += strlen(lines[i]) + 1;
+    }
+    qsort(lines, count, sizeof *lines, compare_text);
+    char *text = heap_alloc(length), *end = text;
+    for (size_t i = 0; i < count; i++) {
+        end = stpcpy(end, lines[i]);
+        *end++ = '\n';
+        free(lines[i]);
+    }
+    free(lines);
+    return text;
+}
+
+/* Polls each of count subtasks a few times, snapshots, restores at the next parallelism, until all is made. */
+static void datagen_across_restores(const char *options, const char *schema)
+{
+    static const uint32_t parallelisms[] = {2, 3, 1, 4};
+    json_t *all = json_array(), *handles = json_array(), *books = json_object();
+    char *folder = temp_folder_create();
+    struct chain_harness chains[4];
+    for (uint32_t epoch = 0; epoch < 4; epoch++) {
+        uint32_t count = parallelisms[epoch];
+        json_t *graph = source_graph("datagen-source", options, schema, (int)count);
+        struct chain_restore restore = {folder, handles, NULL};
+        for (uint32_t i = 0; i < count; i++)
+            chain_harness_init(&chains[i], graph, 0, i, epoch > 0 ? &restore : NULL);
+        json_array_clear(handles);
+        for (uint32_t i = 0; i < count; i++) {
+            enum source_status status = SOURCE_MORE;
+            for (int poll = 0; poll < 3 && epoch < 3 && status != SOURCE_END; poll++)
+                ck_assert_ptr_null(operator_chain_poll(chains[i].chain, 100 + i, &status));
+            if (epoch == 3)
+                chain_harness_run_source(&chains[i]);
+            chain_harness_snapshot(&chains[i], folder, epoch + 1, handles, books);
+            json_array_extend(all, chains[i].collectors[0].rows);
+            chain_harness_finish(&chains[i]);
+        }
+        json_decref(graph);
+    }
+    json_t *graph = source_graph("datagen-source", options, schema, 1);
+    chain_harness_init(&chains[0], graph, 0, 0, NULL);
+    chain_harness_run_source(&chains[0]);
+    char *expected = sorted_text(chains[0].collectors[0].rows), *actual = sorted_text(all);
+    ck_assert_str_eq(actual, expected);
+    chain_harness_finish(&chains[0]);
+    json_decref(graph);
+    free(expected);
+    free(actual);
+    json_decref(all);
+    json_decref(handles);
+    json_decref(books);
+    temp_folder_remove(folder);
+}
+
+START_TEST(datagen_is_exact_across_restores)
+{
+    char *options = click_options(5000);
+    datagen_across_restores(options, CLICK_SCHEMA);
+    free(options);
+    datagen_across_restores("{\"number_of_rows\":4001,\"seed\":7,\"fields\":{\"a\":{\"kind\":\"random\",\"min\":-5,\"max\":5},\"b\":{\"kind\":\"random\",\"length\":30},"
+                            "\"c\":{\"kind\":\"random\"},\"d\":{\"kind\":\"constant\",\"value\":true},\"e\":{\"kind\":\"sequence\",\"start\":10,\"end\":5000,\"step\":1},"
+                            "\"f\":{\"kind\":\"random\",\"values\":[\"x\",\"a long value that is not inlined\"]}}}",
+                            "[{\"name\":\"a\",\"type\":\"INT\",\"nullable\":false},{\"name\":\"b\",\"type\":\"STRING\",\"nullable\":false},"
+                            "{\"name\":\"c\",\"type\":\"DOUBLE\",\"nullable\":false},{\"name\":\"d\",\"type\":\"BOOLEAN\",\"nullable\":false},"
+                            "{\"name\":\"e\",\"type\":\"BIGINT\",\"nullable\":false},{\"name\":\"f\",\"type\":\"STRING\",\"nullable\":false}]");
+}
+END_TEST
+
+START_TEST(a_sequence_with_an_end_bounds_the_source)
+{
+    json_t *graph = source_graph("datagen-source", "{\"fields\":{\"n\":{\"kind\":\"sequence\",\"start\":5,\"end\":9}}}",
+                                 "[{\"name\":\"n\",\"type\":\"BIGINT\",\"nullable\":false}]", 1);
+    struct chain_harness chain;
+    chain_harness_init(&chain, graph, 0, 0, NULL);
+    chain_harness_run_source(&chain);
+    json_t *expected = parse("[[5],[6],[7],[8],[9]]");
+    ck_assert(json_equal(chain.collectors[0].rows, expected));
+    json_decref(expected);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+}
+END_TEST
+
+START_TEST(collection_gives_its_rows)
+{
+    json_t *graph = source_graph("collection-source", "{\"rows\":[{\"timestamp\":5,\"page\":\"/a\"},[6,\"/b\"]]}", CLICK_SCHEMA, 1);
+    struct chain_harness chain;
+    chain_harness_init(&chain, graph, 0, 0, NULL);
+    chain_harness_run_source(&chain);
+    json_t *expected = parse("[[5,\"/a\"],[6,\"/b\"]]");
+    ck_assert(json_equal(chain.collectors[0].rows, expected));
+    json_decref(expected);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+    graph = source_graph("collection-source", "{\"rows\":[{\"timestamp\":5}]}", CLICK_SCHEMA, 1);
+    chain_harness_init(&chain, graph, 0, 0, NULL);
+    enum source_status status;
+    char *text = error_take_text(operator_chain_poll(chain.chain, 100, &status));
+    ck_assert_ptr_nonnull(strstr(text, "row 0 has no STRING value for column page"));
+    free(text);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+}
+END_TEST
+
+/* ---- files ---- */
+
+static void write_file(const char *folder, const char *name, const char *text)
+{
+    char *path = heap_printf("%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    fputs(text, file);
+    fclose(file);
+    free(path);
+}
+
+START_TEST(files_are_read_line_by_line_and_resumed)
+{
+    char *folder = temp_folder_create(), *state = temp_folder_create();
+    write_file(folder, "a.csv", "1,/a\n2,/b\r\n\n3,/c");
+    write_file(folder, "b.csv", "4,/d\nnonsense\n5,/e\n");
+    write_file(folder, "_hidden", "9,/z\n");
+    write_file(folder, ".hidden", "9,/z\n");
+    char *options = heap_printf("{\"path\":\"%s\",\"format\":{\"type\":\"csv\",\"timestamp_format\":\"epoch-millis\"},\"on_error\":{\"mode\":\"skip\"}}", folder);
+    json_t *graph = source_graph("file-source", options, CLICK_SCHEMA, 1);
+    json_t *rows = json_array(), *handles = json_array(), *books = json_object();
+    struct chain_harness chain;
+    for (int epoch = 0;; epoch++) { /* one line an epoch */
+        struct chain_restore restore = {state, handles, books};
+        chain_harness_init(&chain, graph, 0, 0, epoch > 0 ? &restore : NULL);
+        json_array_clear(handles);
+        enum source_status status = SOURCE_MORE;
+        ck_assert_ptr_null(operator_chain_poll(chain.chain, 1, &status));
+        json_array_extend(rows, chain.collectors[0].rows);
+        json_object_clear(books);
+        chain_harness_snapshot(&chain, state, (uint64_t)epoch + 1, handles, books);
+        if (status == SOURCE_END)
+            break;
+        chain_harness_finish(&chain);
+        ck_assert_int_lt(epoch, 50);
+    }
+    json_t *expected = parse("[[1,\"/a\"],[2,\"/b\"],[3,\"/c\"],[4,\"/d\"],[5,\"/e\"]]");
+    ck_assert(json_equal(rows, expected));
+    json_t *cut = chain_harness_books(&chain, 0);
+    ck_assert_uint_eq(books_count(cut, "unparsable"), 1);
+    ck_assert_uint_eq(books_count(cut, "rows_read"), 6);
+    ck_assert_uint_eq(books_count(cut, "rows_out"), 5);
+    json_decref(cut);
+    chain_harness_finish(&chain);
+    json_decref(expected);
+    json_decref(rows);
+    json_decref(handles);
+    json_decref(books);
+    json_decref(graph);
+    free(options);
+    temp_folder_remove(folder);
+    temp_folder_remove(state);
+}
+END_TEST
+
+/* Visible files' lines, in order of file name. */
+static char *visible_lines(const char *folder, unsigned *hidden)
+{
+    struct dirent **entries;
+    int count = scandir(folder, &entries, NULL, alphasort);
+    char *text = calloc(1, 65536);
+    *hidden = 0;
+    for (int i = 0; i < count; i++) {
+        if (entries[i]->d_name[0] == '.') {
+            *hidden += strcmp(entries[i]->d_name, ".") != 0 && strcmp(entries[i]->d_name, "..") != 0;
+        } else {
+            char *path = heap_printf("%s/%s", folder, entries[i]->d_name);
+            FILE *file = fopen(path, "r");
+            size_t length = strlen(text);
+            text[length + fread(text + length, 1, 65535 - length, file)] = '\0';
+            fclose(file);
+            free(path);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return text;
+}
+
+static json_t *sink_graph(const char *folder)
+{
+    char *options = heap_printf("{\"path\":\"%s/out/deep\",\"format\":{\"type\":\"csv\",\"timestamp_format\":\"epoch-millis\"}}", folder);
+    json_t *graph = json_pack("[{s:s,s:s,s:i,s:{},s:o},{s:s,s:s,s:s,s:i,s:o,s:o,s:[{s:i,s:i,s:i,s:s}]},{s:s,s:s,s:s,s:i,s:o,s:[{s:i,s:i,s:i,s:s}]}]",
+                              "name", "source", "type", "datagen-source", "parallelism", 3, "options", "schema", parse(CLICK_SCHEMA),
+                              "name", "writer", "type", "file-sink-writer", "uid", "writer", "parallelism", 1, "options", parse(options), "schema",
+                              parse("[{\"name\":\"line\",\"type\":\"BYTES\",\"nullable\":true}]"), "inputs", "source", 0, "side_output", -1, "input", 0,
+                              "partitioning", "REBALANCE", "name", "committer", "type", "file-sink-committer", "uid", "committer", "parallelism", 1,
+                              "options", parse(options), "inputs", "source", 1, "side_output", -1, "input", 0, "partitioning", "FORWARD");
+    free(options);
+    return graph;
+}
+
+START_TEST(file_sink_shows_rows_exactly_once)
+{
+    char *folder = temp_folder_create(), *state = temp_folder_create();
+    char *out = heap_printf("%s/out/deep", folder);
+    json_t *graph = sink_graph(folder), *handles = json_array(), *books = json_object();
+    struct chain_harness chain;
+    unsigned hidden;
+    chain_harness_init(&chain, graph, 1, 0, NULL);
+    chain_harness_send(&chain, 0, parse("[[1,\"/a\"],[2,\"/b\"]]"), NULL);
+    chain_harness_snapshot(&chain, state, 1, handles, books);
+    char *text = visible_lines(out, &hidden);
+    ck_assert_str_eq(text, "");
+    ck_assert_uint_eq(hidden, 1);
+    free(text);
+    operator_chain_checkpoint_aborted(chain.chain, 1);
+    chain_harness_send(&chain, 0, parse("[[3,\"/c\"]]"), NULL);
+    json_array_clear(handles);
+    chain_harness_snapshot(&chain, state, 2, handles, books);
+    /* The process dies before it hears that checkpoint 2 is complete, and after it has written more. */
+    chain_harness_send(&chain, 0, parse("[[4,\"/lost\"]]"), NULL);
+    json_t *lost = json_array(), *lost_books = json_object();
+    chain_harness_snapshot(&chain, state, 3, lost, lost_books);
+    json_decref(lost);
+    json_decref(lost_books);
+    chain_harness_finish(&chain);
+    chain_harness_init(&chain, graph, 1, 0, &(struct chain_restore){state, handles, books});
+    text = visible_lines(out, &hidden);
+    ck_assert_str_eq(text, "1,/a\n2,/b\n3,/c\n");
+    ck_assert_uint_eq(hidden, 0);
+    free(text);
+    chain_harness_send(&chain, 0, parse("[[4,\"/d\"]]"), NULL);
+    ck_assert_ptr_null(operator_chain_end_input(chain.chain, true));
+    json_array_clear(handles);
+    chain_harness_snapshot(&chain, state, 3, handles, books);
+    ck_assert_ptr_null(operator_chain_checkpoint_complete(chain.chain, 3));
+    text = visible_lines(out, &hidden);
+    ck_assert_str_eq(text, "1,/a\n2,/b\n3,/c\n4,/d\n");
+    ck_assert_uint_eq(hidden, 0);
+    free(text);
+    json_t *cut = chain_harness_books(&chain, 0);
+    ck_assert_uint_eq(books_count(cut, "rows_written"), 4);
+    ck_assert_uint_eq(books_count(cut, "rows_committed"), 4);
+    ck_assert_str_eq(json_string_value(json_object_get(cut, "digest")), json_string_value(json_object_get(cut, "digest_committed")));
+    json_decref(cut);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+    json_decref(handles);
+    json_decref(books);
+    free(out);
+    temp_folder_remove(folder);
+    temp_folder_remove(state);
+}
+END_TEST
+
+/* ---- user libraries ---- */
+
+static void expect_no_library(const char *folder, const char *name, const char *part)
+{
+    char *path = heap_printf("%s/%s", folder, name);
+    struct user_library *library;
+    char *text = error_take_text(user_library_open(path, &library));
+    ck_assert_msg(strstr(text, part) != NULL, "\"%s\" is not in \"%s\"", part, text);
+    free(text);
+    free(path);
+}
+
+/* False when there is no compiler here. */
+static bool compile(const char *folder, const char *name, const char *source)
+{
+    char *code = heap_printf("%s.c", name);
+    write_file(folder, code, source);
+    char *command = heap_printf("cc -shared -fPIC -o %s/%s %s/%s 2>/dev/null", folder, name, folder, code);
+    int status = system(command);
+    free(command);
+    free(code);
+    return status == 0;
+}
+
+START_TEST(malformed_libraries_are_explained)
+{
+    char *folder = temp_folder_create();
+    write_file(folder, "text.so", "this is no shared object, but it is longer than a header of one would have to be, is it not");
+    write_file(folder, "empty.so", "");
+    expect_no_library(folder, "text.so", "text.so is not an ELF shared object");
+    expect_no_library(folder, "empty.so", "empty.so is not an ELF shared object");
+    expect_no_library(folder, "missing.so", "could not open library");
+    if (compile(folder, "good.so", "const unsigned millrace_abi_version = 1;\n") && compile(folder, "bare.so", "int x;\n") &&
+        compile(folder, "old.so", "const unsigned millrace_abi_version = 77;\n") &&
+        compile(folder, "needy.so", "extern int nobody_has_this(void); int f(void) { return nobody_has_this(); } const unsigned millrace_abi_version = 1;\n")) {
+        expect_no_library(folder, "bare.so", "it has no symbol millrace_abi_version");
+        expect_no_library(folder, "old.so", "has ABI version 77");
+        expect_no_library(folder, "needy.so", "nobody_has_this");
+        char *path = heap_printf("%s/good.so", folder), *cut = heap_printf("%s/cut.so", folder);
+        struct user_library *library;
+        ck_assert_ptr_null(user_library_open(path, &library));
+        user_library_close(library);
+        /* The same file cut short, and with its middle overwritten. */
+        char *command = heap_printf("head -c 700 %s > %s", path, cut);
+        ck_assert_int_eq(system(command), 0);
+        expect_no_library(folder, "cut.so", "cut.so");
+        free(command);
+        free(path);
+        free(cut);
+    }
+    temp_folder_remove(folder);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("connectors_simple");
+    TCase *tcase = tcase_create("connectors_simple");
+    suite_add_tcase(suite, tcase);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, datagen_makes_the_playground_events);
+    tcase_add_test(tcase, datagen_is_exact_across_restores);
+    tcase_add_test(tcase, a_sequence_with_an_end_bounds_the_source);
+    tcase_add_test(tcase, collection_gives_its_rows);
+    tcase_add_test(tcase, files_are_read_line_by_line_and_resumed);
+    tcase_add_test(tcase, file_sink_shows_rows_exactly_once);
+    tcase_add_test(tcase, malformed_libraries_are_explained);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
