@@ -33,9 +33,8 @@ void handle_jobmanager_environment(struct jobmanager *jobmanager, struct rest_re
         fclose(file);
     arguments[length] = '\0';
     for (size_t at = 0; at < length; at += strlen(arguments + at) + 1) {
-        json_t *argument = json_string(arguments + at);
-        if (argument != NULL && at > 0)
-            json_array_append_new(options, argument);
+        if (at > 0)
+            json_array_append_new(options, json_string(arguments + at)); /* refuses what is no UTF-8 */
     }
     json_t *classpath = json_array();
     char program[4096];
