@@ -154,7 +154,9 @@ static struct error *with_output(const struct run *run, struct error *err)
         length--;
     if (length == 0)
         return err;
-    struct error *longer = error_create(err->code, err->file, err->line, "%s; it printed:\n%.*s", err->message, (int)length, text);
+    size_t message_length = strlen(err->message);
+    message_length -= message_length > 0 && err->message[message_length - 1] == '.';
+    struct error *longer = error_create(err->code, err->file, err->line, "%.*s; it printed:\n%.*s", (int)message_length, err->message, (int)length, text);
     if (err->hint != NULL)
         longer = error_with_hint(longer, "%s", err->hint);
     error_free(err);

@@ -125,6 +125,71 @@ START_TEST(mistakes_at_graph_time_name_their_place)
 }
 END_TEST
 
+/* The options of the operator of that name, as text. */
+static char *options_of(const struct job_graph *graph, const char *name, const struct job_operator **out)
+{
+    for (uint32_t i = 0; i < graph->operator_count; i++) {
+        if (strcmp(graph->operators[i].name, name) == 0) {
+            *out = &graph->operators[i];
+            return json_dumps(graph->operators[i].options, JSON_COMPACT | JSON_SORT_KEYS);
+        }
+    }
+    ck_abort_msg("no operator %s", name);
+    return NULL;
+}
+
+static void expect_options(const struct job_graph *graph, const char *name, const char *description, const char *expected)
+{
+    const struct job_operator *op = NULL;
+    char *text = options_of(graph, name, &op);
+    ck_assert_str_eq(text, expected);
+    ck_assert_str_eq(op->description, description);
+    free(text);
+}
+
+START_TEST(every_call_reaches_the_graph)
+{
+    char *library = heap_printf("%s/tests/programs/every_call.so", build());
+    struct job_graph *graph = expect_graph(library, "-- --late 5 --long-name");
+    free(library);
+    ck_assert_str_eq(graph->name, "A long name");
+    ck_assert_uint_eq(graph->operator_count, 24);
+    ck_assert_str_eq(job_graph_config(graph, "execution.checkpointing.externalized-checkpoint-retention"), "RETAIN_ON_CANCELLATION");
+    ck_assert_str_eq(job_graph_config(graph, "restart-strategy.fixed-delay.attempts"), "7");
+    expect_options(graph, "Source: clicks", "Source: clicks",
+                   "{\"bounded\":{\"mode\":\"timestamp\",\"timestamp_ms\":99},\"discovery_interval_ms\":1000,\"format\":{\"field_delimiter\":\";\","
+                   "\"null_literal\":\"-\",\"timestamp_format\":\"ISO-8601\",\"type\":\"csv\"},\"on_error\":{\"mode\":\"dead-letter\",\"topic\":\"dead\"},"
+                   "\"properties\":{\"bootstrap.servers\":\"k:1\",\"fetch.min.bytes\":\"1\",\"group.id\":\"g\"},\"startup\":{\"mode\":\"specific\","
+                   "\"offsets\":{\"a:0\":42,\"b:1\":7}},\"topics\":[\"a\",\"b\"],\"watermark\":{\"idle_timeout_ms\":-1,\"interval_ms\":10,"
+                   "\"out_of_orderness_ms\":0,\"strategy\":\"ascending\"}}");
+    expect_options(graph, "Timestamps/Watermarks", "Timestamps/Watermarks",
+                   "{\"watermark\":{\"function\":\"TimeOf\",\"idle_timeout_ms\":77,\"interval_ms\":40,\"out_of_orderness_ms\":5,\"strategy\":\"bounded\"}}");
+    expect_options(graph, "EventTimeSessionWindows", "Window(EventTimeSessionWindows(5000), EventTimeTrigger, Total, PassThroughWindowFunction)",
+                   "{\"aggregate\":\"Total\",\"allowed_lateness_ms\":10,\"assigner\":{\"gap_ms\":5000,\"time\":\"event\",\"type\":\"session\"},"
+                   "\"key_columns\":[1],\"late_side_output\":0}");
+    expect_options(graph, "SlidingProcessingTimeWindows", "Window(SlidingProcessingTimeWindows(60000, 10000), ProcessingTimeTrigger, Latest, PassThroughWindowFunction)",
+                   "{\"allowed_lateness_ms\":0,\"assigner\":{\"offset_ms\":3,\"size_ms\":60000,\"slide_ms\":10000,\"time\":\"processing\",\"type\":\"sliding\"},"
+                   "\"key_columns\":[0],\"late_side_output\":-1,\"reduce\":\"Latest\"}");
+    expect_options(graph, "Co-Keyed-Process", "Co-Keyed-Process", "{\"function\":\"Meet\",\"key_columns\":[[1],[0]]}");
+    const struct job_operator *op = NULL;
+    free(options_of(graph, "out: Committer", &op));
+    ck_assert_str_eq(op->uid, "Sink Committer: out");
+    ck_assert_str_eq(op->slot_sharing_group, "sinks");
+    ck_assert_uint_eq(op->parallelism, 2);
+    free(options_of(graph, "Flat Map", &op));
+    ck_assert_int_eq(op->chaining, CHAIN_HEAD);
+    ck_assert_str_eq(op->description, "Two of each");
+    free(options_of(graph, "files: Writer", &op));
+    ck_assert_int_eq(op->chaining, CHAIN_NEVER);
+    ck_assert_int_eq(op->inputs[0].partitioning, PARTITION_REBALANCE);
+    ck_assert_uint_eq(graph->operators[op->inputs[0].source].parallelism, 1);
+    free(options_of(graph, "KeyedProcess", &op));
+    ck_assert_str_eq(op->side_outputs[0].tag, "odd");
+    ck_assert_uint_eq(op->inputs[0].key_count, 2);
+    job_graph_destroy(graph);
+}
+END_TEST
+
 START_TEST(other_files_are_refused)
 {
     int status = 0;
@@ -146,6 +211,7 @@ int main(void)
     tcase_add_test(tcase, default_parallelism_stays_open_without_configuration);
     tcase_add_test(tcase, bad_programs_are_explained);
     tcase_add_test(tcase, mistakes_at_graph_time_name_their_place);
+    tcase_add_test(tcase, every_call_reaches_the_graph);
     tcase_add_test(tcase, other_files_are_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
