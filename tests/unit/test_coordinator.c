@@ -1,0 +1,592 @@
+/* The coordinator core step by step: scheduling and its log lines, restart strategies, checkpoints, restore, books. What
+ * happens under random faults is the simulator's matter (tests/sim). */
+#include "jobmanager/core/coordinator.h"
+
+#include <check.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#define NOW 1700000000000LL
+
+struct fixture {
+    struct config *config;
+    struct coordinator *coordinator;
+    struct action_list actions; /* of the last event */
+    int64_t now_ms;
+};
+
+static struct fixture fixture_create(const char *start_up)
+{
+    struct fixture f = {.config = config_create_over(NULL), .now_ms = NOW};
+    struct error *err = config_set(f.config, "resourcemanager.standalone.start-up-time", start_up, "test");
+    ck_assert_ptr_null(err);
+    struct coordinator_options options = {.config = f.config, .seed = 7, .now_ms = NOW, .checkpoint_directory = "/c"};
+    err = coordinator_create(&options, &f.coordinator);
+    ck_assert_ptr_null(err);
+    return f;
+}
+
+static void fixture_finish(struct fixture *f)
+{
+    action_list_finish(&f->actions);
+    coordinator_destroy(f->coordinator);
+    config_destroy(f->config);
+}
+
+static void handle(struct fixture *f, const struct event *event)
+{
+    action_list_finish(&f->actions);
+    coordinator_handle(f->coordinator, event, f->now_ms, &f->actions);
+    coordinator_verify(f->coordinator);
+}
+
+static void tick_to(struct fixture *f, int64_t now_ms)
+{
+    f->now_ms = now_ms;
+    struct event event = {.kind = EVENT_TICK};
+    handle(f, &event);
+}
+
+static struct action *find_action(struct fixture *f, enum action_kind kind)
+{
+    for (size_t i = 0; i < f->actions.actions.count; i++) {
+        if (f->actions.actions.items[i].kind == kind)
+            return &f->actions.actions.items[i];
+    }
+    return NULL;
+}
+
+static bool logged(const struct fixture *f, const char *text)
+{
+    for (size_t i = 0; i < f->actions.actions.count; i++) {
+        const struct action *action = &f->actions.actions.items[i];
+        if (action->kind == ACTION_LOG && strstr(action->log.text, text) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static struct id the_job(uint8_t n)
+{
+    return (struct id){{0xaa, n}};
+}
+
+/* source -> map, at a parallelism; operator ids 1 and id2. */
+static struct job_graph *graph(uint8_t n, uint32_t parallelism, uint8_t id2, json_t *config)
+{
+    struct job_graph *graph = heap_new(struct job_graph);
+    graph->job_id = the_job(n);
+    graph->name = heap_strdup("Test Job");
+    graph->config = config;
+    graph->operators = heap_alloc_array(2, sizeof *graph->operators);
+    graph->vertices = heap_alloc_array(2, sizeof *graph->vertices);
+    graph->operator_count = graph->vertex_count = 2;
+    for (uint32_t v = 0; v < 2; v++) {
+        struct job_operator *operator = &graph->operators[v];
+        operator->id = (struct id){{v == 0 ? 1 : id2}};
+        operator->name = heap_strdup(v == 0 ? "Source" : "Map");
+        operator->type = heap_strdup(v == 0 ? "datagen-source" : "map");
+        operator->slot_sharing_group = heap_strdup("default");
+        operator->parallelism = parallelism;
+        operator->max_parallelism = 128;
+        operator->options = json_object();
+        operator->vertex = v;
+        if (v == 1) {
+            operator->inputs = heap_new(struct job_edge);
+            operator->inputs[0] = (struct job_edge){.source = 0, .side_output = -1, .partitioning = PARTITION_REBALANCE};
+            operator->input_count = 1;
+        }
+        graph->vertices[v] = (struct job_vertex){.id = {{0xbb, (uint8_t)v}}, .name = heap_strdup(operator->name), .parallelism = parallelism,
+                                                 .max_parallelism = 128, .operators = heap_new(uint32_t), .operator_count = 1};
+        graph->vertices[v].operators[0] = v;
+    }
+    return graph;
+}
+
+static struct job *submit(struct fixture *f, struct job_graph *graph, const char *path, const json_t *metadata, bool allow)
+{
+    struct id id = graph->job_id;
+    struct event event = {.kind = EVENT_JOB_SUBMITTED,
+                          .job_submitted = {.graph = graph, .savepoint_path = path, .savepoint_metadata = metadata, .allow_non_restored = allow}};
+    handle(f, &event);
+    return coordinator_job(f->coordinator, id);
+}
+
+static void add_taskmanager(struct fixture *f, const char *id, uint64_t connection, uint32_t slots)
+{
+    struct event event = {.kind = EVENT_TASKMANAGER_REGISTERED,
+                          .registered = {.taskmanager = id, .connection = connection, .host = "localhost", .data_port = 42607, .slot_count = slots}};
+    handle(f, &event);
+}
+
+static void report(struct fixture *f, struct job *job, uint32_t vertex, uint32_t subtask, enum execution_state state, const struct error *error)
+{
+    const struct execution *execution = job->vertices[vertex].subtasks[subtask].current;
+    const struct taskmanager *taskmanager = coordinator_taskmanager(f->coordinator, execution->taskmanager_id);
+    struct event event = {.kind = EVENT_TASK_STATE,
+                          .task_state = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job->id, .epoch = job->epoch,
+                                         .execution = execution->id, .state = state, .error = error}};
+    handle(f, &event);
+}
+
+static void all_running(struct fixture *f, struct job *job)
+{
+    for (uint32_t v = 0; v < 2; v++) {
+        for (uint32_t s = 0; s < job->vertices[v].parallelism; s++)
+            report(f, job, v, s, EXECUTION_RUNNING, NULL);
+    }
+}
+
+static void runners_gone(struct fixture *f, struct job *job)
+{
+    while (job->runners.count > 0) {
+        const struct taskmanager *taskmanager = job->runners.items[0].taskmanager;
+        struct event event = {.kind = EVENT_RUNNER_GONE,
+                              .runner_gone = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job->id, .epoch = job->epoch}};
+        handle(f, &event);
+    }
+}
+
+static void ack(struct fixture *f, struct job *job, uint32_t vertex, uint32_t subtask, uint64_t id, int rows, bool is_finished)
+{
+    const struct execution *execution = job->vertices[vertex].subtasks[subtask].current;
+    const struct taskmanager *taskmanager = coordinator_taskmanager(f->coordinator, execution->taskmanager_id);
+    struct id_text operator = id_format(job->graph->operators[vertex].id);
+    char path[32];
+    snprintf(path, sizeof path, "%u-%u", vertex, subtask);
+    json_t *state = json_pack("[{s:s,s:s,s:i,s:i}]", "operator", operator.hex, "path", path, "size", 50, "subtask", (int)subtask);
+    json_t *books = json_object();
+    json_object_set_new(books, operator.hex, json_pack("{s:[i,i],s:i,s:i}", "rows_in", vertex == 0 ? 0 : rows, 0, "rows_out", rows, "rows_read", vertex == 0 ? rows : 0));
+    struct event event = {.kind = EVENT_CHECKPOINT_ACK,
+                          .ack = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job->id, .epoch = job->epoch,
+                                  .checkpoint = id, .execution = execution->id, .state = state, .books = books, .is_finished = is_finished}};
+    handle(f, &event);
+    json_decref(state);
+    json_decref(books);
+}
+
+static void written(struct fixture *f, struct job *job, uint64_t id)
+{
+    struct event event = {.kind = EVENT_METADATA_WRITTEN, .metadata_written = {.job = job->id, .checkpoint = id}};
+    handle(f, &event);
+}
+
+/* The newest pending checkpoint is acknowledged by everyone and written. */
+static uint64_t complete_checkpoint(struct fixture *f, struct job *job, int rows)
+{
+    uint64_t id = job->pending.items[job->pending.count - 1]->id;
+    for (uint32_t v = 0; v < 2; v++) {
+        for (uint32_t s = 0; s < job->vertices[v].parallelism; s++) {
+            if (job->vertices[v].subtasks[s].current->state == EXECUTION_RUNNING)
+                ack(f, job, v, s, id, rows, false);
+        }
+    }
+    ck_assert_ptr_nonnull(find_action(f, ACTION_WRITE_METADATA));
+    written(f, job, id);
+    return id;
+}
+
+static json_t *checkpointed(const char *retained)
+{
+    return json_pack("{s:s,s:s,s:s}", "execution.checkpointing.interval", "1000", "execution.checkpointing.num-retained", retained,
+                     "restart-strategy.exponential-delay.jitter-factor", "0");
+}
+
+START_TEST(waits_in_the_start_up_period)
+{
+    struct fixture f = fixture_create("5 min");
+    struct job *job = submit(&f, graph(1, 2, 2, checkpointed("1")), NULL, NULL, false);
+    ck_assert_int_eq(job->state, JOB_RUNNING);
+    ck_assert_uint_eq(job->state_counts[EXECUTION_SCHEDULED], 4);
+    ck_assert_uint_eq(job->slot_count, 2);
+    tick_to(&f, NOW + 200000);
+    ck_assert_int_eq(job->state, JOB_RUNNING);
+    add_taskmanager(&f, "a", 1, 1);
+    ck_assert_ptr_null(find_action(&f, ACTION_DEPLOY));
+    add_taskmanager(&f, "b", 2, 1);
+    const struct action *deploy = find_action(&f, ACTION_DEPLOY);
+    ck_assert_ptr_nonnull(deploy);
+    ck_assert_uint_eq(json_object_size(deploy->deploy.peers), 4);
+    ck_assert_uint_eq(json_array_size(deploy->deploy.tasks), 2);
+    ck_assert_uint_eq(job->state_counts[EXECUTION_DEPLOYING], 4);
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(fails_at_once_afterwards)
+{
+    struct fixture f = fixture_create("0");
+    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
+    tick_to(&f, NOW + 50);
+    ck_assert(logged(&f, "Could not acquire the minimum required resources, failing slot requests. Acquired: []. Current slot pool status: Registered "
+                         "TMs: 0, registered slots: 0 free slots: 0"));
+    ck_assert(logged(&f, "switched from SCHEDULED to FAILED on [unassigned resource].\norg.apache.flink.runtime.jobmanager.scheduler."
+                         "NoResourceAvailableException: Could not acquire the minimum required resources."));
+    ck_assert(logged(&f, "2 tasks will be restarted to recover the failed task"));
+    ck_assert(logged(&f, "Job Test Job (aa010000000000000000000000000000) switched from state RUNNING to RESTARTING."));
+    /* Exponential delay: 1 s, then 1.5 s. */
+    ck_assert_int_eq(coordinator_next_deadline_ms(f.coordinator), NOW + 1050);
+    tick_to(&f, NOW + 1050);
+    ck_assert_int_eq(job->state, JOB_RUNNING);
+    ck_assert_uint_eq(job->vertices[0].subtasks[0].current->attempt, 1);
+    tick_to(&f, NOW + 1100);
+    ck_assert_int_eq(coordinator_next_deadline_ms(f.coordinator), NOW + 2600);
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(submission_is_idempotent)
+{
+    struct fixture f = fixture_create("5 min");
+    struct job *job = submit(&f, graph(1, 1, 2, json_object()), NULL, NULL, false);
+    ck_assert_ptr_eq(submit(&f, graph(1, 3, 9, json_object()), NULL, NULL, false), job);
+    ck_assert_uint_eq(job->task_count, 2);
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(checkpoint_completes_and_is_restored)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 1);
+    add_taskmanager(&f, "b", 2, 1);
+    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
+    all_running(&f, job);
+    tick_to(&f, NOW + 1000);
+    const struct action *trigger = find_action(&f, ACTION_TRIGGER_CHECKPOINT);
+    ck_assert_ptr_nonnull(trigger);
+    ck_assert_str_eq(trigger->trigger.directory, "/c/aa010000000000000000000000000000/chk-1");
+    ck_assert_uint_eq(json_array_size(trigger->trigger.executions), 1);
+    ack(&f, job, 0, 0, 1, 10, false);
+    ck_assert_ptr_null(find_action(&f, ACTION_WRITE_METADATA));
+    ack(&f, job, 0, 0, 1, 10, false); /* twice */
+    ck_assert_uint_eq(f.coordinator->counters.ignored_stale, 1);
+    ack(&f, job, 1, 0, 1, 10, false);
+    ck_assert_ptr_nonnull(find_action(&f, ACTION_WRITE_METADATA));
+    ck_assert_ptr_null(find_action(&f, ACTION_CHECKPOINT_COMPLETE));
+    written(&f, job, 1);
+    ck_assert_ptr_nonnull(find_action(&f, ACTION_CHECKPOINT_COMPLETE));
+    ck_assert(logged(&f, "Completed checkpoint 1 for job aa010000000000000000000000000000 (100 bytes, checkpointDuration=0 ms, finalizationTime=0 ms)."));
+    ck_assert(job->books_balance);
+    /* The taskmanager dies: the tasks go to the other one, with the state. */
+    struct event lost = {.kind = EVENT_TASKMANAGER_CLOSED, .taskmanager = {.taskmanager = job->runners.items[0].taskmanager->id, .connection = job->runners.items[0].taskmanager->connection}};
+    handle(&f, &lost);
+    ck_assert(logged(&f, "is no longer reachable."));
+    ck_assert_int_eq(job->state, JOB_RESTARTING);
+    tick_to(&f, f.now_ms + 1000);
+    ck_assert(logged(&f, "from Checkpoint 1 @"));
+    const struct action *deploy = find_action(&f, ACTION_DEPLOY);
+    ck_assert_ptr_nonnull(deploy);
+    const json_t *restore = json_object_get(json_array_get(deploy->deploy.tasks, 0), "restore");
+    ck_assert_int_eq(json_integer_value(json_object_get(restore, "checkpoint")), 1);
+    ck_assert_uint_eq(json_object_size(json_object_get(restore, "handles")), 1);
+    ck_assert_uint_eq(job->checkpoints.counts.restored, 1);
+    /* Ids go on. */
+    all_running(&f, job);
+    tick_to(&f, f.now_ms + 1000);
+    ck_assert_uint_eq(complete_checkpoint(&f, job, 20), 2);
+    ck_assert_str_eq(find_action(&f, ACTION_DELETE_DIRECTORY)->delete_directory.directory, "/c/aa010000000000000000000000000000/chk-1");
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(no_new_epoch_before_runners_are_gone)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 2);
+    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
+    all_running(&f, job);
+    struct error *err = error_new(USER_FUNCTION, "division by zero");
+    report(&f, job, 1, 0, EXECUTION_FAILED, err);
+    error_free(err);
+    ck_assert(find_action(&f, ACTION_CANCEL)->cancel.is_kill);
+    ck_assert_int_eq(job->state, JOB_RESTARTING);
+    ck_assert_str_eq(job->exceptions.items[0].name, "USER_FUNCTION");
+    ck_assert_str_eq(job->exceptions.items[0].task_name, "Map (1/1) - execution #0");
+    tick_to(&f, NOW + 5000);
+    ck_assert_int_eq(job->state, JOB_RESTARTING);
+    runners_gone(&f, job);
+    tick_to(&f, NOW + 5000);
+    ck_assert_int_eq(job->state, JOB_RUNNING);
+    ck_assert_uint_eq(job->epoch, 2);
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(damaged_checkpoint_gives_way_to_the_one_before)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 2);
+    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("2")), NULL, NULL, false);
+    all_running(&f, job);
+    for (int i = 1; i <= 2; i++) {
+        tick_to(&f, f.now_ms + 1000);
+        complete_checkpoint(&f, job, i);
+    }
+    report(&f, job, 1, 0, EXECUTION_FAILED, NULL);
+    runners_gone(&f, job);
+    tick_to(&f, f.now_ms + 1000);
+    ck_assert_uint_eq(job->restore_checkpoint_id, 2);
+    struct error *err = error_new(CORRUPT, "/c/aa010000000000000000000000000000/chk-2/1-0: checksum");
+    report(&f, job, 1, 0, EXECUTION_FAILED, err);
+    error_free(err);
+    ck_assert(logged(&f, "Checkpoint 2 of job aa010000000000000000000000000000 at /c/aa010000000000000000000000000000/chk-2 is damaged"));
+    runners_gone(&f, job);
+    tick_to(&f, f.now_ms + 2000);
+    ck_assert_int_eq(job->state, JOB_RUNNING);
+    ck_assert_uint_eq(job->restore_checkpoint_id, 1);
+    fixture_finish(&f);
+}
+END_TEST
+
+/* The metadata of a savepoint of the test job at parallelism 2. */
+static json_t *savepoint_metadata(void)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 2);
+    struct job *job = submit(&f, graph(1, 2, 2, checkpointed("1")), NULL, NULL, false);
+    all_running(&f, job);
+    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = job->id, .trigger_id = {{5}}, .kind = CHECKPOINT_KIND_STOP, .directory = "file:///s/"}};
+    handle(&f, &event);
+    const struct action *trigger = find_action(&f, ACTION_TRIGGER_CHECKPOINT);
+    ck_assert_ptr_nonnull(trigger);
+    ck_assert_uint_eq(strlen(trigger->trigger.directory), strlen("/s/savepoint-aa0100-123456789012"));
+    ck_assert_int_eq(strncmp(trigger->trigger.directory, "/s/savepoint-aa0100-", 20), 0);
+    for (uint32_t i = 0; i < 4; i++)
+        ack(&f, job, i / 2, i % 2, 1, 10, false);
+    json_t *metadata = json_incref(find_action(&f, ACTION_WRITE_METADATA)->write.metadata);
+    written(&f, job, 1);
+    ck_assert_ptr_null(find_action(&f, ACTION_REQUEST_FINISHED));
+    for (uint32_t i = 0; i < 4; i++)
+        report(&f, job, i / 2, i % 2, EXECUTION_FINISHED, NULL);
+    runners_gone(&f, job);
+    ck_assert_int_eq(job->state, JOB_FINISHED);
+    ck_assert_ptr_null(find_action(&f, ACTION_REQUEST_FINISHED)->finished.error);
+    ck_assert_uint_eq(f.coordinator->free_slot_count, 2);
+    fixture_finish(&f);
+    return metadata;
+}
+
+START_TEST(savepoint_restores_at_another_parallelism)
+{
+    json_t *metadata = savepoint_metadata();
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 4);
+    struct job *job = submit(&f, graph(2, 3, 2, checkpointed("1")), "/s/x", metadata, false);
+    ck_assert_int_eq(job->state, JOB_RUNNING);
+    const struct action *deploy = find_action(&f, ACTION_DEPLOY);
+    const json_t *first = json_object_get(json_array_get(deploy->deploy.tasks, 0), "restore");
+    const json_t *second = json_object_get(json_array_get(deploy->deploy.tasks, 1), "restore");
+    const char *operator = "01000000000000000000000000000000";
+    ck_assert_uint_eq(json_array_size(json_object_get(json_object_get(first, "handles"), operator)), 2);
+    /* The books of all old subtasks are folded into the first. */
+    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(json_object_get(first, "books"), operator), "rows_out")), 20);
+    ck_assert_ptr_null(json_object_get(json_object_get(second, "books"), operator));
+    ck_assert_uint_eq(job->next_checkpoint_id, 2);
+    fixture_finish(&f);
+    json_decref(metadata);
+}
+END_TEST
+
+START_TEST(unmatched_state_is_refused_unless_allowed)
+{
+    json_t *metadata = savepoint_metadata();
+    struct fixture f = fixture_create("5 min");
+    struct job *job = submit(&f, graph(2, 1, 9, checkpointed("1")), "/s/x", metadata, false);
+    ck_assert_int_eq(job->state, JOB_FAILED);
+    ck_assert_ptr_nonnull(strstr(job->failure, "Failed to rollback to checkpoint/savepoint /s/x. Cannot map checkpoint/savepoint state for operator "
+                                               "02000000000000000000000000000000 to the new program, because the operator is not available in the new "
+                                               "program. If you want to allow to skip this, you can set the --allowNonRestoredState option on the CLI."));
+    ck_assert_str_eq(job->exceptions.items[0].name, "org.apache.flink.runtime.client.JobInitializationException");
+    add_taskmanager(&f, "a", 1, 1);
+    job = submit(&f, graph(3, 1, 9, checkpointed("1")), "/s/x", metadata, true);
+    all_running(&f, job);
+    tick_to(&f, NOW + 1000);
+    /* The new map has counted nothing of what the source had sent before. */
+    ack(&f, job, 0, 0, 2, 25, false);
+    ack(&f, job, 1, 0, 2, 5, false);
+    written(&f, job, 2);
+    ck_assert(job->books_balance);
+    fixture_finish(&f);
+    json_decref(metadata);
+}
+END_TEST
+
+START_TEST(max_parallelism_may_not_change)
+{
+    json_t *metadata = savepoint_metadata();
+    struct fixture f = fixture_create("5 min");
+    struct job_graph *changed = graph(2, 1, 2, checkpointed("1"));
+    changed->operators[1].max_parallelism = changed->vertices[1].max_parallelism = 64;
+    const struct job *job = submit(&f, changed, "/s/x", metadata, false);
+    ck_assert_int_eq(job->state, JOB_FAILED);
+    ck_assert_ptr_nonnull(strstr(job->failure, "Max parallelism mismatch"));
+    fixture_finish(&f);
+    json_decref(metadata);
+}
+END_TEST
+
+START_TEST(books_that_do_not_balance_are_named)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 1);
+    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
+    all_running(&f, job);
+    tick_to(&f, NOW + 1000);
+    ack(&f, job, 0, 0, 1, 10, false);
+    ack(&f, job, 1, 0, 1, 9, false);
+    written(&f, job, 1);
+    ck_assert(!job->books_balance);
+    ck_assert(logged(&f, "The books of checkpoint 1 of job aa010000000000000000000000000000 do not balance: input 0 of Map: 1 rows were sent and did not come"));
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(finished_tasks_carry_their_state)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 1);
+    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
+    all_running(&f, job);
+    tick_to(&f, NOW + 1000);
+    ack(&f, job, 0, 0, 1, 10, true);
+    ack(&f, job, 1, 0, 1, 10, false);
+    written(&f, job, 1);
+    report(&f, job, 0, 0, EXECUTION_FINISHED, NULL);
+    tick_to(&f, NOW + 2000);
+    /* The map's input has ended: it starts the checkpoint. */
+    const struct action *trigger = find_action(&f, ACTION_TRIGGER_CHECKPOINT);
+    ck_assert_str_eq(json_string_value(json_array_get(trigger->trigger.executions, 0)), job->vertices[1].subtasks[0].current->id);
+    ack(&f, job, 1, 0, 2, 10, true);
+    const struct action *write = find_action(&f, ACTION_WRITE_METADATA);
+    ck_assert_uint_eq(write->write.copy_count, 1);
+    ck_assert_str_eq(write->write.copies[0].from, "/c/aa010000000000000000000000000000/chk-1/0-0");
+    ck_assert_str_eq(write->write.copies[0].to, "/c/aa010000000000000000000000000000/chk-2/0-0");
+    ck_assert_uint_eq(json_array_size(json_object_get(write->write.metadata, "state")), 2);
+    written(&f, job, 2);
+    report(&f, job, 1, 0, EXECUTION_FINISHED, NULL);
+    runners_gone(&f, job);
+    ck_assert_int_eq(job->state, JOB_FINISHED);
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(cancel_keeps_or_deletes)
+{
+    for (int keeps = 0; keeps < 2; keeps++) {
+        struct fixture f = fixture_create("5 min");
+        add_taskmanager(&f, "a", 1, 1);
+        json_t *config = checkpointed("1");
+        if (keeps)
+            json_object_set_new(config, "execution.checkpointing.externalized-checkpoint-retention", json_string("RETAIN_ON_CANCELLATION"));
+        struct job *job = submit(&f, graph(1, 1, 2, config), NULL, NULL, false);
+        all_running(&f, job);
+        tick_to(&f, NOW + 1000);
+        complete_checkpoint(&f, job, 1);
+        struct event event = {.kind = EVENT_JOB_CANCEL, .job_cancel = {.job = job->id}};
+        handle(&f, &event);
+        ck_assert_int_eq(job->state, JOB_CANCELLING);
+        ck_assert(!find_action(&f, ACTION_CANCEL)->cancel.is_kill);
+        runners_gone(&f, job);
+        ck_assert_int_eq(job->state, JOB_CANCELED);
+        ck_assert_int_eq(find_action(&f, ACTION_DELETE_DIRECTORY) == NULL, keeps);
+        fixture_finish(&f);
+    }
+}
+END_TEST
+
+START_TEST(fixed_delay_gives_up)
+{
+    struct fixture f = fixture_create("0");
+    json_t *config = json_pack("{s:s,s:s,s:s}", "restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.attempts", "1",
+                               "restart-strategy.fixed-delay.delay", "1 s");
+    struct job *job = submit(&f, graph(1, 1, 2, config), NULL, NULL, false);
+    tick_to(&f, NOW + 50);
+    ck_assert_int_eq(job->state, JOB_RESTARTING);
+    tick_to(&f, NOW + 1050);
+    tick_to(&f, NOW + 1100);
+    ck_assert_int_eq(job->state, JOB_FAILED);
+    ck_assert_ptr_nonnull(strstr(job->failure, "Recovery is suppressed by FixedDelayRestartBackoffTimeStrategy(maxNumberRestartAttempts=1, backoffTimeMS=1000)"));
+    /* The archive forgets it after an hour. */
+    tick_to(&f, NOW + 1100 + 3600000);
+    ck_assert_ptr_nonnull(find_action(&f, ACTION_JOB_REMOVED));
+    ck_assert_ptr_null(coordinator_job(f.coordinator, the_job(1)));
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(requests_of_unknown_jobs_are_answered)
+{
+    struct fixture f = fixture_create("0");
+    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = the_job(9), .trigger_id = {{5}}, .kind = CHECKPOINT_KIND_SAVEPOINT, .directory = "/s"}};
+    handle(&f, &event);
+    const struct action *answer = find_action(&f, ACTION_REQUEST_FINISHED);
+    ck_assert_str_eq(answer->finished.error->message, "Could not find Flink job (aa090000000000000000000000000000)");
+    ck_assert_str_eq(answer->finished.error_class, "org.apache.flink.runtime.messages.FlinkJobNotFoundException");
+    fixture_finish(&f);
+}
+END_TEST
+
+START_TEST(restart_strategies)
+{
+    struct restart_strategy rate = {.type = RESTART_FAILURE_RATE, .failures_per_interval = 2, .failure_interval_ms = 60000, .delay_ms = 5};
+    struct restart_state state = {0};
+    int64_t delay = 0;
+    ck_assert(restart_strategy_failed(&rate, &state, 0, 0, &delay));
+    ck_assert(restart_strategy_failed(&rate, &state, 1000, 0, &delay));
+    ck_assert(!restart_strategy_failed(&rate, &state, 2000, 0, &delay));
+    restart_state_finish(&state);
+    struct restart_strategy exponential = {.type = RESTART_EXPONENTIAL_DELAY, .attempts = UINT32_MAX, .initial_backoff_ms = 1000, .max_backoff_ms = 3000,
+                                           .backoff_multiplier = 2, .reset_threshold_ms = 60000, .jitter_factor = 0.1};
+    int64_t expected[] = {1000, 2000, 3000, 3000};
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert(restart_strategy_failed(&exponential, &state, 10000 * (int64_t)i, (uint64_t)i * 0x3fffffffffffffffULL, &delay));
+        ck_assert_int_ge(delay, expected[i] * 9 / 10 - 1);
+        ck_assert_int_le(delay, expected[i] * 11 / 10 + 1);
+        ck_assert_int_le(delay, 3000);
+    }
+    ck_assert(restart_strategy_failed(&exponential, &state, 200000, 0x7fffffffffffffffULL, &delay));
+    ck_assert_int_le(delay, 1100); /* reset after a quiet time */
+    restart_state_finish(&state);
+}
+END_TEST
+
+START_TEST(quantiles)
+{
+    struct stat_summary summary = {0};
+    for (int i = 1; i <= 3000; i++)
+        stat_summary_add(&summary, i);
+    ck_assert_int_eq(summary.min, 1);
+    ck_assert_int_eq(stat_summary_average(&summary), 1500);
+    ck_assert_double_eq_tol(stat_summary_quantile(&summary, 0.5), 2500.5, 0.01);
+    stat_summary_finish(&summary);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("coordinator");
+    TCase *tests = tcase_create("core");
+    tcase_add_test(tests, waits_in_the_start_up_period);
+    tcase_add_test(tests, fails_at_once_afterwards);
+    tcase_add_test(tests, submission_is_idempotent);
+    tcase_add_test(tests, checkpoint_completes_and_is_restored);
+    tcase_add_test(tests, no_new_epoch_before_runners_are_gone);
+    tcase_add_test(tests, damaged_checkpoint_gives_way_to_the_one_before);
+    tcase_add_test(tests, savepoint_restores_at_another_parallelism);
+    tcase_add_test(tests, unmatched_state_is_refused_unless_allowed);
+    tcase_add_test(tests, max_parallelism_may_not_change);
+    tcase_add_test(tests, books_that_do_not_balance_are_named);
+    tcase_add_test(tests, finished_tasks_carry_their_state);
+    tcase_add_test(tests, cancel_keeps_or_deletes);
+    tcase_add_test(tests, fixed_delay_gives_up);
+    tcase_add_test(tests, requests_of_unknown_jobs_are_answered);
+    tcase_add_test(tests, restart_strategies);
+    tcase_add_test(tests, quantiles);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
