@@ -90,9 +90,11 @@ def job_run(kafka, topic, output, records, parallelism, directory):
         cluster.destroy()
 
 
-def engine_run():
-    done = subprocess.run([os.path.join(BUILD, "bench", "bench_engine"), "--json"], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])["rows_per_second_per_core"]
+def engine_run(root):
+    path = os.path.join(root, "engine.json")
+    subprocess.run([os.path.join(BUILD, "bench", "bench_engine"), "--json", path], check=True, stdout=subprocess.DEVNULL)
+    with open(path) as f:
+        return json.load(f)
 
 
 def main():
@@ -113,7 +115,7 @@ def main():
             for i in range(options.rounds):
                 bare.append(bare_run(kafka, "clicks", options.records))
                 job.append(job_run(kafka, "clicks", f"counts-{i}", options.records, options.parallelism, os.path.join(root, f"cluster-{i}")))
-                engine.append(engine_run())
+                engine.append(engine_run(root)["engine_rate_per_core"])
                 print(f"round {i + 1}: bare {bare[-1]['rate'] / 1e6:.2f} M/s, job {job[-1]['rate'] / 1e6:.2f} M/s, "
                       f"engine alone {engine[-1] / 1e6:.1f} M/s and core", flush=True)
         finally:
