@@ -23,9 +23,12 @@ check-san:
 	@$(MAKE) --no-print-directory SAN=address,undefined check-unit
 	@$(MAKE) --no-print-directory SAN=thread check-unit
 
+# The seeds, and the proof that the simulator can fail: bugs that are put in on purpose (mk/sim.mk).
+check-sim:
+	@$(MAKE) --no-print-directory sim sim-canaries
+
 SRC_fuzz := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ := $(foreach s,$(SRC_fuzz),$(BUILD)/fuzz/$(basename $(notdir $(s))))
-FUZZ_BUILD := $(if $(SAN),$(BUILD),build/san-address-undefined)
 # Replays the corpora through the same entry points that libFuzzer drives (make fuzz runs the fuzzers themselves).
 $(foreach s,$(SRC_fuzz),$(eval $(call test_program,fuzz,$(s),$(BUILD)/obj/tests/fuzz/replay.o)))
 .PHONY: fuzz-replay fuzz
