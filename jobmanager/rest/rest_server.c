@@ -318,20 +318,23 @@ static void upload_close(struct exchange *exchange)
         snprintf(exchange->request.upload.sha256 + 2 * i, 3, "%02x", digest[i]);
 }
 
+/* Bodies that are kept in memory are small: JSON. */
+static uint64_t body_limit(const struct exchange *exchange)
+{
+    uint64_t limit = exchange->request.server->content_bytes_max;
+    return !exchange->is_multipart && limit > JSON_BODY_BYTES_MAX ? JSON_BODY_BYTES_MAX : limit;
+}
+
 static void receive(struct exchange *exchange, const char *data, size_t size)
 {
-    struct rest_server *server = exchange->request.server;
     exchange->received_bytes += size;
-    uint64_t limit = server->content_bytes_max;
-    if (!exchange->is_multipart && limit > JSON_BODY_BYTES_MAX)
-        limit = JSON_BODY_BYTES_MAX;
-    if (exchange->received_bytes > limit)
+    if (exchange->received_bytes > body_limit(exchange))
         exchange->is_too_large = true;
     if (exchange->is_too_large)
         return;
-    if (exchange->is_multipart)
+    if (exchange->is_multipart && exchange->multipart != NULL)
         MHD_post_process(exchange->multipart, data, size);
-    else
+    else if (!exchange->is_multipart)
         str_buf_append_bytes(&exchange->request.body, data, size);
 }
 
@@ -340,14 +343,15 @@ static void begin(struct exchange *exchange)
     struct rest_request *request = &exchange->request;
     struct MHD_Connection *connection = exchange->connection;
     MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, on_query_param, &request->query);
-    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    if (length != NULL && strtoull(length, NULL, 10) > request->server->content_bytes_max)
-        exchange->is_too_large = true;
     const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
     if (type != NULL && strncasecmp(type, "multipart/form-data", 19) == 0 && rest_route_takes_upload(request->method, request->url)) {
+        /* NULL for a boundary that is none: the body then holds no file. */
         exchange->multipart = MHD_create_post_processor(connection, 32768, on_multipart, exchange);
-        exchange->is_multipart = exchange->multipart != NULL;
+        exchange->is_multipart = true;
     }
+    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    if (length != NULL && strtoull(length, NULL, 10) > body_limit(exchange))
+        exchange->is_too_large = true;
 }
 
 static void handle(struct exchange *exchange)
@@ -356,8 +360,8 @@ static void handle(struct exchange *exchange)
     upload_close(exchange);
     exchange->state = EXCHANGE_HANDLING;
     if (exchange->is_too_large)
-        rest_reply_error(request, 413, "The request is larger than the limit of %llu bytes (rest.server.max-content-length).",
-                         (unsigned long long)request->server->content_bytes_max);
+        rest_reply_error(request, 413, "The request is larger than the limit of %llu bytes%s.", (unsigned long long)body_limit(exchange),
+                         exchange->is_multipart ? " (rest.server.max-content-length)" : "");
     else if (exchange->upload_errno != 0)
         rest_reply_error(request, 500, EX_REST ": Could not store the uploaded file: %s.\n", strerror(exchange->upload_errno));
     else
