@@ -160,14 +160,13 @@ static struct error *find_type(const json_t *options, const struct format_type *
             type = &format_types[i];
     if (type == NULL)
         return error_with_hint(error_new(INVALID_ARGUMENT, "unknown format \"%s\"", name), "use json, csv, string or raw");
-    /* jansson's iterators take the object as mutable, but only read it. */
-    json_t *object = json_incref((json_t *)(uintptr_t)options);
+    /* jansson's iterators take the object as mutable, but only read it. No reference is taken: other tasks read it, too. */
+    json_t *object = (json_t *)(uintptr_t)options;
     struct error *err = NULL;
     for (void *i = json_object_iter(object); i != NULL && err == NULL; i = json_object_iter_next(object, i))
         if (!is_listed(type->options, json_object_iter_key(i)))
             err = error_with_hint(error_new(INVALID_ARGUMENT, "format %s has no option \"%s\"", name, json_object_iter_key(i)),
                                   "its options are: %s", type->options);
-    json_decref(object);
     TRY(err);
     *out = type;
     return NULL;

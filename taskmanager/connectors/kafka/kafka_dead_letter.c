@@ -46,7 +46,7 @@ struct error *kafka_dead_letter_create(const json_t *properties, const char *top
     json_object_foreach((json_t *)(uintptr_t)properties, key, value)
     {
         if (is_shared_property(key))
-            json_object_set(shared, key, value);
+            json_object_set_new(shared, key, json_deep_copy(value)); /* other tasks hold the original, too */
     }
     rd_kafka_conf_t *conf = NULL;
     struct error *err = kafka_conf_create(shared, defaults, forced, &conf);

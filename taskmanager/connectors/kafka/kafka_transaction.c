@@ -121,7 +121,7 @@ static struct error *create_marker_reader(const struct kafka_sink_options *optio
     {
         for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
             if (strncmp(key, prefixes[i], strlen(prefixes[i])) == 0)
-                json_object_set(shared, key, value);
+                json_object_set_new(shared, key, json_deep_copy(value)); /* other tasks hold the original, too */
     }
     rd_kafka_conf_t *conf;
     struct error *err = kafka_conf_create(shared, defaults, forced, &conf);
