@@ -7,8 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef MILLRACE_COMMIT
-#define MILLRACE_COMMIT "millrace"
+#ifndef MILLRACE_COMMIT /* mk/jobmanager.mk */
+#define MILLRACE_COMMIT "unknown"
+#define MILLRACE_COMMIT_DATE "unknown"
 #endif
 
 static const char *timezone_name(const struct tm *local)
@@ -32,7 +33,7 @@ void handle_config(struct jobmanager *jobmanager, struct rest_request *request)
     put_text(json, "timezone-name", timezone_name(&local));
     put_int(json, "timezone-offset", local.tm_gmtoff * 1000);
     put_text(json, "flink-version", FLINK_VERSION);
-    put_text(json, "flink-revision", MILLRACE_COMMIT " @ Millrace " MILLRACE_VERSION);
+    put_text(json, "flink-revision", MILLRACE_COMMIT " @ " MILLRACE_COMMIT_DATE);
     put_json(json, "features", features);
     rest_reply_json(request, 200, json);
 }

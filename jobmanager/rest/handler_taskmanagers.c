@@ -155,6 +155,7 @@ void handle_taskmanager(struct jobmanager *jobmanager, struct rest_request *requ
 struct file_wait {
     struct rest_request *request;
     char *taskmanager;
+    char *name;   /* of the file asked for; NULL: the kind says it */
     bool is_json; /* the bytes are a JSON answer of their own: list, thread-dump */
 };
 
@@ -162,7 +163,12 @@ static void on_taskmanager_file(struct error *err, const json_t *header, const u
 {
     struct file_wait *wait = argument;
     (void)header;
-    if (err != NULL) {
+    if (err != NULL && err->code == ERR_NOT_FOUND && wait->name != NULL) {
+        rest_reply_internal(wait->request, EX_FLINK ": Failed to transfer file from TaskExecutor %s.\nCaused by: " EX_FILE
+                                                    ": The file %s does not exist on the TaskExecutor.",
+                            wait->taskmanager, wait->name);
+        error_free(err);
+    } else if (err != NULL) {
         char *lines = rest_error_lines(err);
         rest_reply_internal(wait->request, EX_FLINK ": Failed to transfer file from TaskExecutor %s.\nCaused by: %s%s", wait->taskmanager,
                             err->code == ERR_NOT_FOUND ? EX_FILE ": " : "", lines);
@@ -178,6 +184,7 @@ static void on_taskmanager_file(struct error *err, const json_t *header, const u
         rest_reply_text(wait->request, 200, bytes, length);
     }
     free(wait->taskmanager);
+    free(wait->name);
     free(wait);
 }
 
@@ -195,6 +202,7 @@ static void get_file(struct jobmanager *jobmanager, struct rest_request *request
     struct file_wait *wait = heap_new(struct file_wait);
     wait->request = request;
     wait->taskmanager = heap_strdup(id);
+    wait->name = name != NULL ? heap_strdup(name) : NULL;
     wait->is_json = is_json;
     rest_request_defer(request);
     taskmanager_link_get_file(jobmanager, taskmanager, kind, name, on_taskmanager_file, wait);
