@@ -16,6 +16,7 @@ struct waiting {
     struct mr_state *fare;
 };
 
+/* A subtask has one thread, so what belongs to the thread belongs to the subtask. */
 static void enrich_open(struct mr_context *ctx)
 {
     static _Thread_local struct waiting waiting;
