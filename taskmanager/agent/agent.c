@@ -154,11 +154,20 @@ static void on_watch(void *argument)
 static void send_heartbeat(struct agent *agent)
 {
     json_t *json = json_pack("{s:I}", "seq", (json_int_t)++agent->heartbeat_seq);
+    json_object_set_new(json, "metrics", agent_metrics(agent));
+    agent_send(agent, MESSAGE_HEARTBEAT, json);
+    json_decref(json);
+}
+
+/* The jobmanager answered: only then the runners may live on. A heartbeat of the agent's own would keep them alive behind
+ * a cut network for up to the timeout longer than the jobmanager waits before it starts the next attempt (the argument
+ * stands at the top of jobmanager/core/taskmanagers.c). */
+static void pass_heartbeat_to_runners(struct agent *agent)
+{
+    json_t *json = json_pack("{s:I}", "seq", (json_int_t)agent->heartbeat_seq);
     for (size_t i = 0; i < agent->runners.count; i++)
         if (agent->runners.items[i]->control != NULL)
             rpc_conn_send_json(agent->runners.items[i]->control, MESSAGE_HEARTBEAT, json);
-    json_object_set_new(json, "metrics", agent_metrics(agent));
-    agent_send(agent, MESSAGE_HEARTBEAT, json);
     json_decref(json);
 }
 
@@ -282,7 +291,7 @@ static struct error *on_message(struct agent *agent, struct frame *frame, json_t
         break;
     case MESSAGE_REFUSED:
     case MESSAGE_GOODBYE: return error_new(NETWORK, "the jobmanager says: %s", message_text(message, "reason"));
-    case MESSAGE_HEARTBEAT_ACK: break;
+    case MESSAGE_HEARTBEAT_ACK: pass_heartbeat_to_runners(agent); break;
     case MESSAGE_HEARTBEAT: {
         json_t *ack = json_pack("{s:I}", "seq", (json_int_t)message_int(message, "seq"));
         agent_send(agent, MESSAGE_HEARTBEAT_ACK, ack);
