@@ -25,6 +25,7 @@ static rd_kafka_t *producer;
 static rd_kafka_mock_cluster_t *cluster;
 static const char *servers;
 static char directory[64];
+static char in_topic[32] = "in", out_topic[32] = "out", transactional_prefix[32] = "tx";
 
 static void no_error(struct error *err)
 {
@@ -73,7 +74,7 @@ static void produce_rows(int first, int count)
     for (int i = first; i < first + count; i++) {
         char text[64];
         snprintf(text, sizeof text, "{\"t\":%d,\"n\":%d}", 1000 + i, i);
-        produce_text("in", i % PARTITIONS, text);
+        produce_text(in_topic, i % PARTITIONS, text);
         rd_kafka_poll(producer, 0);
     }
     ck_assert_int_eq(rd_kafka_flush(producer, TIMEOUT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
@@ -125,18 +126,18 @@ static struct job_graph *make_graph(const char *extra, const char *guarantee, in
     snprintf(text, sizeof text,
              "{\"version\":1,\"job_id\":\"00000000000000000000000000000001\",\"name\":\"kafka\",\"config\":{%s},\"operators\":["
              "{\"name\":\"Source: in\",\"type\":\"kafka-source\",\"uid\":\"source\",\"parallelism\":%d,\"max_parallelism\":128,\"slot_sharing_group\":\"default\","
-             "\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\",\"group.id\":\"g\"},\"topics\":[\"in\"],\"format\":" FORMAT
+             "\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\",\"group.id\":\"g\"},\"topics\":[\"%s\"],\"format\":" FORMAT
              ",\"watermark\":{\"strategy\":\"bounded\",\"out_of_orderness_ms\":0,\"column\":\"t\"}%s},\"schema\":" SCHEMA ",\"inputs\":[]},"
              "{\"name\":\"out: Writer\",\"type\":\"kafka-sink-writer\",\"uid\":\"writer\",\"parallelism\":%d,\"max_parallelism\":128,\"slot_sharing_group\":\"default\","
-             "\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\"},\"topic\":\"out\",\"key_columns\":[1],\"format\":" FORMAT
-             ",\"guarantee\":\"%s\",\"transactional_id_prefix\":\"tx\"},\"schema\":[{\"name\":\"key\",\"type\":\"BYTES\",\"nullable\":true},"
+             "\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\"},\"topic\":\"%s\",\"key_columns\":[1],\"format\":" FORMAT
+             ",\"guarantee\":\"%s\",\"transactional_id_prefix\":\"%s\"},\"schema\":[{\"name\":\"key\",\"type\":\"BYTES\",\"nullable\":true},"
              "{\"name\":\"value\",\"type\":\"BYTES\",\"nullable\":true}],\"inputs\":[{\"source\":0,\"side_output\":-1,\"input\":0,\"partitioning\":\"FORWARD\"}]},"
              "{\"name\":\"out: Committer\",\"type\":\"kafka-sink-committer\",\"uid\":\"committer\",\"parallelism\":%d,\"max_parallelism\":128,"
-             "\"slot_sharing_group\":\"default\",\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\"},\"topic\":\"out\","
-             "\"guarantee\":\"%s\",\"transactional_id_prefix\":\"tx\"},\"schema\":null,\"inputs\":[{\"source\":1,\"side_output\":-1,\"input\":0,"
+             "\"slot_sharing_group\":\"default\",\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\"},\"topic\":\"%s\","
+             "\"guarantee\":\"%s\",\"transactional_id_prefix\":\"%s\"},\"schema\":null,\"inputs\":[{\"source\":1,\"side_output\":-1,\"input\":0,"
              "\"partitioning\":\"FORWARD\"}]}]}",
-             checkpoints ? "\"execution.checkpointing.interval\":\"1000\"" : "", parallelism, servers, extra, parallelism, servers, guarantee, parallelism,
-             servers, guarantee);
+             checkpoints ? "\"execution.checkpointing.interval\":\"1000\"" : "", parallelism, servers, in_topic, extra, parallelism, servers, out_topic, guarantee,
+             transactional_prefix, parallelism, servers, out_topic, guarantee, transactional_prefix);
     json_error_t json_err;
     json_t *json = json_loads(text, 0, &json_err);
     ck_assert_msg(json != NULL, "%s at %d", json_err.text, json_err.position);
@@ -187,7 +188,7 @@ static const char *path(const char *name)
 static void check_rows(int size, bool exactly)
 {
     int *counts = calloc((size_t)size, sizeof *counts);
-    int records = consume("out", counts, size);
+    int records = consume(out_topic, counts, size);
     for (int i = 0; i < size; i++)
         ck_assert_msg(exactly ? counts[i] == 1 : counts[i] >= 1, "row %d is there %d times", i, counts[i]);
     if (exactly)
@@ -415,6 +416,64 @@ START_TEST(transactions_recover)
 }
 END_TEST
 
+static void use_real_broker(void)
+{
+    char text[256];
+    static const char *const topics[] = {in_topic, out_topic};
+    int64_t now_ms = clock_now_ms();
+    rd_kafka_destroy(producer);
+    servers = real_servers();
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", servers, text, sizeof text);
+    producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
+    snprintf(in_topic, sizeof in_topic, "in-%" PRId64, now_ms);
+    snprintf(out_topic, sizeof out_topic, "out-%" PRId64, now_ms);
+    snprintf(transactional_prefix, sizeof transactional_prefix, "tx-%" PRId64, now_ms);
+    for (int i = 0; i < 2; i++) {
+        rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(topics[i], PARTITIONS, 1, text, sizeof text);
+        rd_kafka_queue_t *queue = rd_kafka_queue_new(producer);
+        rd_kafka_CreateTopics(producer, &topic, 1, NULL, queue);
+        rd_kafka_event_destroy(rd_kafka_queue_poll(queue, TIMEOUT_MS));
+        rd_kafka_queue_destroy(queue);
+        rd_kafka_NewTopic_destroy(topic);
+    }
+}
+
+/* A checkpoint that completed, one whose completion nobody heard of, rows behind it, other parallelisms: every row once. */
+START_TEST(exactly_once_over_restarts)
+{
+    if (real_servers() == NULL)
+        return;
+    use_real_broker();
+    produce_rows(0, 1000);
+    struct local_job *job = start(EARLIEST, "exactly-once", 2, NULL);
+    wait_for(job, "out: Committer", "rows_written", 1000);
+    no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
+    wait_for(job, "out: Committer", "rows_committed", 1000);
+    check_rows(1000, true);
+    produce_rows(1000, 1000);
+    wait_for(job, "out: Committer", "rows_written", 2000);
+    no_error(local_job_checkpoint_abort(job, path("2"), TIMEOUT_MS));
+    produce_rows(2000, 500);
+    wait_for(job, "out: Committer", "rows_written", 2500);
+    local_job_destroy(job);
+    check_rows(1000, true); /* nothing of an incomplete checkpoint is visible */
+    /* As after a kill right behind the completion: the state has the rows, the topic has not. */
+    job = start(EARLIEST, "exactly-once", 1, path("2"));
+    no_error(local_job_wait_running(job, TIMEOUT_MS));
+    wait_for(job, "out: Committer", "rows_written", 2500);
+    check_rows(2000, true);
+    local_job_destroy(job);
+    /* The same state once more: its rows are in already. Back to two subtasks. */
+    job = start(EARLIEST, "exactly-once", 2, path("2"));
+    wait_for(job, "out: Committer", "rows_written", 2500);
+    no_error(local_job_checkpoint(job, path("3"), "checkpoint", TIMEOUT_MS));
+    wait_for(job, "out: Committer", "rows_committed", 2500);
+    check_rows(2500, true);
+    local_job_destroy(job);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("kafka");
@@ -434,6 +493,7 @@ int main(void)
     tcase_add_test(tcase, bad_property_is_named);
     tcase_add_test(tcase, markers_grow);
     tcase_add_test(tcase, transactions_recover);
+    tcase_add_test(tcase, exactly_once_over_restarts);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
