@@ -37,6 +37,7 @@ struct api_operator {
 struct api_upstream {
     struct api_operator *op;
     int32_t side_output;
+    const char *partitioning; /* of the edge to whatever comes next */
 };
 
 struct mr_stream {
@@ -44,7 +45,6 @@ struct mr_stream {
     const struct mr_record_type *type;
     struct api_upstream *upstreams;
     uint32_t upstream_count;
-    const char *partitioning;   /* of the edge to whatever comes next */
     uint32_t *key_columns;      /* indexes into type->fields; 0 of them: not keyed */
     uint32_t key_count;
 };

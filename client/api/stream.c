@@ -51,7 +51,7 @@ void api_connect(struct api_operator *op, const struct mr_stream *stream, uint32
         json_array_append_new(op->inputs,
                               json_pack("{s:I, s:I, s:I, s:s, s:o}", "source", (json_int_t)upstream->op->index, "side_output",
                                         (json_int_t)upstream->side_output, "input", (json_int_t)input, "partitioning",
-                                        stream->partitioning, "key_columns", api_columns(stream->key_columns, stream->key_count)));
+                                        upstream->partitioning, "key_columns", api_columns(stream->key_columns, stream->key_count)));
     }
 }
 
@@ -73,9 +73,8 @@ struct mr_stream *api_stream_of(struct mr_env *env, struct api_operator *op)
     struct mr_stream *stream = api_failed(env);
     stream->type = op->output;
     stream->upstreams = api_alloc(sizeof *stream->upstreams);
-    stream->upstreams[0] = (struct api_upstream){op, -1};
+    stream->upstreams[0] = (struct api_upstream){op, -1, "FORWARD"};
     stream->upstream_count = 1;
-    stream->partitioning = "FORWARD";
     return stream;
 }
 
@@ -135,7 +134,9 @@ static struct mr_stream *repartition(struct mr_stream *stream, const char *call,
         return swallow(stream, call);
     struct mr_stream *result = api_alloc(sizeof *result);
     *result = *stream;
-    result->partitioning = partitioning;
+    result->upstreams = api_alloc(stream->upstream_count * sizeof *result->upstreams);
+    for (uint32_t i = 0; i < stream->upstream_count; i++)
+        result->upstreams[i] = (struct api_upstream){stream->upstreams[i].op, stream->upstreams[i].side_output, partitioning};
     result->key_columns = NULL;
     result->key_count = 0;
     return result;
@@ -177,7 +178,17 @@ struct mr_stream *mr_global(struct mr_stream *stream)
     return repartition(stream, "mr_global", "GLOBAL");
 }
 
-/* All upstreams of a union go on by the same partitioning, so the inputs' own is not kept. */
+/* Each part keeps its own way on; that of a keyed one ends with its key. */
+static void add_upstreams(struct mr_stream *to, const struct mr_stream *from)
+{
+    for (uint32_t i = 0; i < from->upstream_count; i++) {
+        struct api_upstream upstream = from->upstreams[i];
+        if (from->key_count > 0)
+            upstream.partitioning = "FORWARD";
+        to->upstreams[to->upstream_count++] = upstream;
+    }
+}
+
 struct mr_stream *mr_union(struct mr_stream *first, struct mr_stream *second)
 {
     if (api_is_failed(first) || api_is_failed(second))
@@ -193,11 +204,11 @@ struct mr_stream *mr_union(struct mr_stream *first, struct mr_stream *second)
         api_fail(first->env, "%s: the records %s and %s do not have the same fields in the same order", who, first->type->name, second->type->name);
         return api_failed(first->env);
     }
-    struct mr_stream *result = repartition(first, "mr_union", strcmp(first->partitioning, second->partitioning) == 0 && first->key_count == 0 ? first->partitioning : "FORWARD");
+    struct mr_stream *result = api_failed(first->env);
+    result->type = first->type;
     result->upstreams = api_alloc((first->upstream_count + second->upstream_count) * sizeof *result->upstreams);
-    memcpy(result->upstreams, first->upstreams, first->upstream_count * sizeof *result->upstreams);
-    memcpy(result->upstreams + first->upstream_count, second->upstreams, second->upstream_count * sizeof *result->upstreams);
-    result->upstream_count = first->upstream_count + second->upstream_count;
+    add_upstreams(result, first);
+    add_upstreams(result, second);
     return result;
 }
 
@@ -225,9 +236,10 @@ struct mr_stream *mr_connect_process(struct mr_stream *first, struct mr_stream *
         return api_failed(env);
     json_t *options = json_pack("{s:s}", "function", symbol);
     if (first->key_count > 0)
-        json_object_set_new(options, "key_columns",
-                            json_pack("[o, o]", api_columns(first->key_columns, first->key_count), api_columns(second->key_columns, second->key_count)));
-    struct api_operator *op = api_add_operator(env, "co_process", first->key_count > 0 ? "Co-Keyed-Process" : "Co-Process", options, co_process->output);
+        json_object_set_new(options, "key_columns", json_pack("[o, o]", api_columns(first->key_columns, first->key_count),
+                                                              api_columns(second->key_columns, second->key_count)));
+    const char *name = first->key_count > 0 ? "Co-Keyed-Process" : "Co-Process";
+    struct api_operator *op = api_add_operator(env, "co_process", name, options, co_process->output);
     api_connect(op, first, 0);
     api_connect(op, second, 1);
     api_inherit_group(op, first, second);
@@ -273,7 +285,8 @@ struct mr_stream *mr_assign_watermarks(struct mr_stream *stream, const struct mr
     json_t *options = can_read(stream, who) ? api_watermark_options(stream->env, who, watermarks, stream->type, false) : NULL;
     if (options == NULL)
         return api_failed(stream->env);
-    struct api_operator *op = api_add_operator(stream->env, "assign_timestamps", "Timestamps/Watermarks", json_pack("{s:o}", "watermark", options), stream->type);
+    struct api_operator *op =
+        api_add_operator(stream->env, "assign_timestamps", "Timestamps/Watermarks", json_pack("{s:o}", "watermark", options), stream->type);
     api_connect(op, stream, 0);
     api_inherit_group(op, stream, NULL);
     return api_stream_of(stream->env, op);

@@ -105,7 +105,8 @@ struct error *cli_create_failure(struct error *cause, const char *file, int line
     free(text);
     /* Only a server that cannot be reached is tried more than once. */
     if (cause != NULL && cause->code == ERR_NETWORK) {
-        struct error *retries = error_new(INTERNAL, "org.apache.flink.util.concurrent.FutureUtils$RetryException: Could not complete the operation. Number of retries has been exhausted.");
+        struct error *retries = error_new(INTERNAL, "org.apache.flink.util.concurrent.FutureUtils$RetryException: Could not complete the "
+                                                    "operation. Number of retries has been exhausted.");
         retries->cause = cause;
         cause = retries;
     }
