@@ -23,7 +23,7 @@ MUST_CHECK struct error *checkpoint_path_to_directory(const char *path, char **o
 /* Reads and decodes the metadata behind a path as above; *directory (malloced, may be NULL) is where the files lie.
  * Blocks. errors: NOT_FOUND in Flink's words; CORRUPT; IO */
 MUST_CHECK struct error *checkpoint_metadata_read(const char *path, char **directory, json_t **out);
-/* Writes `_metadata` into an existing directory: temporary name, fsync, rename, fsync of the directory. Blocks. errors: IO */
+/* Writes `_metadata` into an existing directory: temporary name, fsync, rename, fsync of the directory. Blocks. errors: IO, NOT_FOUND */
 MUST_CHECK struct error *checkpoint_metadata_write(const char *directory, const json_t *metadata);
 
 #endif
