@@ -83,11 +83,6 @@ const void *element_list_next(const void *value, uint32_t value_length, size_t *
     return place + sizeof *length;
 }
 
-uint32_t element_list_count(const void *value, uint32_t value_length)
-{
-    return read_head(value, value_length).count;
-}
-
 /* ---- conversion ---- */
 
 struct list_copy {

@@ -17,7 +17,6 @@ void element_list_append_all(struct state_table *table, const struct state_key *
                              const void *value, uint32_t value_length);
 /* The element at *cursor (0 at first), NULL after the last; moves the cursor on. */
 const void *element_list_next(const void *value, uint32_t value_length, size_t *cursor, uint32_t *length);
-uint32_t element_list_count(const void *value, uint32_t value_length);
 /* Rewrites every list of the table from one schema to another (restore after the record has changed). */
 MUST_CHECK struct error *element_list_convert_all(struct state_table *table, const struct row_converter *converter);
 

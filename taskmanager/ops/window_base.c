@@ -67,7 +67,6 @@ struct error *window_base_init(struct window_base *base, const struct op_vtable 
     if (err != NULL)
         return err;
     base->hashes = heap_alloc_array(BATCH_ROWS_MAX, sizeof *base->hashes);
-    base->key_groups = heap_alloc_array(BATCH_ROWS_MAX, sizeof *base->key_groups);
     base->late_rows = heap_alloc_array(BATCH_ROWS_MAX, sizeof *base->late_rows);
     return NULL;
 }
@@ -78,7 +77,6 @@ void window_base_finish(struct window_base *base)
     key_columns_finish(&base->keys);
     encoded_rows_finish(&base->key_rows);
     free(base->hashes);
-    free(base->key_groups);
     free(base->late_rows);
 }
 
@@ -88,9 +86,6 @@ void window_base_prepare(struct window_base *base, const struct batch *batch)
 {
     batch_hash_rows(batch, base->keys.columns, base->keys.count, base->hashes);
     row_codec_encode_rows(base->function.context.key_codec, batch, base->keys.columns, &base->key_rows);
-    uint32_t max_parallelism = base->op.ctx->max_parallelism;
-    for (uint32_t i = 0; i < batch->row_count; i++)
-        base->key_groups[i] = key_group_of_hash(base->hashes[i], max_parallelism);
     base->late_count = 0;
 }
 
@@ -106,7 +101,6 @@ struct state_rows window_base_rows(const struct window_base *base, const uint32_
     return (struct state_rows){
         .count = count,
         .rows = rows,
-        .key_groups = base->key_groups,
         .hashes = base->hashes,
         .keys = key_bytes(base),
         .key_offsets = base->key_rows.offsets,
@@ -116,7 +110,8 @@ struct state_rows window_base_rows(const struct window_base *base, const uint32_
 struct state_key window_base_key(const struct window_base *base, uint32_t row)
 {
     const uint32_t *offsets = base->key_rows.offsets;
-    return (struct state_key){key_bytes(base) + offsets[row], offsets[row + 1] - offsets[row], base->key_groups[row], base->hashes[row]};
+    return (struct state_key){key_bytes(base) + offsets[row], offsets[row + 1] - offsets[row],
+                              key_group_of_hash(base->hashes[row], base->op.ctx->max_parallelism), base->hashes[row]};
 }
 
 /* ---- time ---- */

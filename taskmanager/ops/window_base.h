@@ -26,7 +26,6 @@ struct window_base {
     /* the batch in hand */
     struct encoded_rows key_rows;
     uint64_t *hashes; /* BATCH_ROWS_MAX each */
-    uint32_t *key_groups;
     uint32_t *late_rows;
     uint32_t late_count;
 };
@@ -35,9 +34,9 @@ struct window_base {
 MUST_CHECK struct error *window_base_init(struct window_base *base, const struct op_vtable *vtable, struct op_context *ctx);
 void window_base_finish(struct window_base *base);
 
-/* Hashes, key groups and key bytes of a batch. */
+/* Hashes and key bytes of a batch. */
 void window_base_prepare(struct window_base *base, const struct batch *batch);
-/* Selection rows (NULL: all count rows) of the prepared batch, with an empty namespace. */
+/* Selection rows (NULL: all count rows) of the prepared batch, with an empty namespace and without key groups. */
 struct state_rows window_base_rows(const struct window_base *base, const uint32_t *rows, uint32_t count);
 struct state_key window_base_key(const struct window_base *base, uint32_t row);
 

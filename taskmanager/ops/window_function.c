@@ -69,6 +69,10 @@ struct error *window_function_init(struct window_function *self, struct op *op, 
     self->refs = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->refs);
     self->is_new = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->is_new);
     self->values = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->values);
+    self->key_groups = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->key_groups);
+    self->cache.miss_rows = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->cache.miss_rows);
+    self->cache.miss_places = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->cache.miss_places);
+    self->cache.miss_refs = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->cache.miss_refs);
     return NULL;
 }
 
@@ -86,6 +90,10 @@ void window_function_finish(struct window_function *self)
     free(self->refs);
     free(self->is_new);
     free(self->values);
+    free(self->key_groups);
+    free(self->cache.miss_rows);
+    free(self->cache.miss_places);
+    free(self->cache.miss_refs);
 }
 
 struct state_table *window_function_table(const struct window_function *self, struct schema *namespace_schema)
@@ -200,12 +208,12 @@ static void fold_record(struct window_function *self, struct state_table *table,
     store_scratch(self, table, key, name_space, namespace_length);
 }
 
-static struct state_key key_of_row(const struct state_rows *rows, uint32_t row)
+static struct state_key key_of_row(const struct window_function *self, const struct state_rows *rows, uint32_t row)
 {
     return (struct state_key){
         .bytes = rows->keys + rows->key_offsets[row],
         .length = rows->key_offsets[row + 1] - rows->key_offsets[row],
-        .key_group = rows->key_groups[row],
+        .key_group = key_group_of_hash(rows->hashes[row], self->op->ctx->max_parallelism),
         .hash = rows->hashes[row],
     };
 }
@@ -218,11 +226,84 @@ static void gather_chunk(struct window_function *self, const struct batch *batch
         record_adapter_gather(self->input, batch, start, count, self->records);
 }
 
+/* ---- the entries of a batch ---- */
+
+void window_function_forget(struct window_function *self)
+{
+    self->cache.table = NULL;
+}
+
+static void fill_key_groups(const struct window_function *self, const struct state_rows *rows, const uint32_t *selection, uint32_t count)
+{
+    uint32_t max_parallelism = self->op->ctx->max_parallelism;
+    uint32_t *key_groups = self->key_groups;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = selection != NULL ? selection[i] : i;
+        key_groups[row] = key_group_of_hash(rows->hashes[row], max_parallelism);
+    }
+}
+
+/* refs of the rows whose keys are in the cache; the others go to the list of misses. */
+static void look_up_cached(struct window_function *self, const struct state_table *table, const struct state_rows *rows)
+{
+    struct window_cache *cache = &self->cache;
+    uint32_t miss_count = 0;
+    for (uint32_t i = 0; i < rows->count; i++) {
+        uint32_t row = rows->rows != NULL ? rows->rows[i] : i;
+        uint64_t hash = rows->hashes[row];
+        const struct window_cache_slot *slot = &cache->slots[hash % WINDOW_CACHE_SLOTS];
+        cache->miss_rows[miss_count] = row;
+        cache->miss_places[miss_count] = i;
+        self->refs[i] = slot->ref;
+        if (slot->hash == hash && slot->ref != STATE_REF_NONE) {
+            const struct state_entry *entry = state_table_entry(table, slot->ref);
+            uint32_t length = rows->key_offsets[row + 1] - rows->key_offsets[row];
+            if (entry->key_length == length && memcmp(state_entry_key(entry), rows->keys + rows->key_offsets[row], length) == 0)
+                continue;
+        }
+        miss_count++;
+    }
+    cache->miss_count = miss_count;
+}
+
+/* self->refs[i] (and is_new[i], may be NULL) of all rows of the selection. Entries of values of fixed length do not move while
+ * rows are added. */
+static void upsert_rows(struct window_function *self, struct state_table *table, struct state_rows *rows, bool *is_new)
+{
+    struct window_cache *cache = &self->cache;
+    rows->key_groups = self->key_groups;
+    if (is_new != NULL || cache->skip_batches > 0) {
+        cache->skip_batches -= cache->skip_batches > 0;
+        fill_key_groups(self, rows, rows->rows, rows->count);
+        state_table_upsert_rows(table, rows, self->codec->record_size, self->refs, is_new);
+        return;
+    }
+    if (cache->table != table) {
+        memset(cache->slots, 0, sizeof cache->slots);
+        cache->table = table;
+    }
+    look_up_cached(self, table, rows);
+    if (cache->miss_count == 0)
+        return;
+    struct state_rows misses = *rows;
+    misses.rows = cache->miss_rows;
+    misses.count = cache->miss_count;
+    fill_key_groups(self, rows, misses.rows, misses.count);
+    state_table_upsert_rows(table, &misses, self->codec->record_size, cache->miss_refs, NULL);
+    for (uint32_t i = 0; i < misses.count; i++) {
+        uint64_t hash = rows->hashes[cache->miss_rows[i]];
+        self->refs[cache->miss_places[i]] = cache->miss_refs[i];
+        cache->slots[hash % WINDOW_CACHE_SLOTS] = (struct window_cache_slot){hash, cache->miss_refs[i]};
+    }
+    if (rows->count >= 256 && misses.count > rows->count / 2)
+        cache->skip_batches = 64;
+}
+
 /* The hot loop: all entries are found first, then one call of the user's function a row, on the value where it lies. */
-static void fold_in_place(struct window_function *self, struct state_table *table, const struct batch *batch, const struct state_rows *rows)
+static void fold_in_place(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows)
 {
     bool is_aggregate = self->kind == WINDOW_AGGREGATE;
-    state_table_upsert_rows(table, rows, self->codec->record_size, self->refs, is_aggregate ? NULL : self->is_new);
+    upsert_rows(self, table, rows, is_aggregate ? NULL : self->is_new);
     for (uint32_t start = 0; start < rows->count; start += RECORD_CHUNK_ROWS) {
         uint32_t count = rows->count - start < RECORD_CHUNK_ROWS ? rows->count - start : RECORD_CHUNK_ROWS;
         const char *in = self->records;
@@ -246,7 +327,7 @@ static void fold_one_by_one(struct window_function *self, struct state_table *ta
         const char *in = self->records;
         gather_chunk(self, batch, rows->rows, start, count);
         for (uint32_t i = 0; i < count; i++, in += self->input->size_bytes) {
-            struct state_key key = key_of_row(rows, rows->rows != NULL ? rows->rows[start + i] : start + i);
+            struct state_key key = key_of_row(self, rows, rows->rows != NULL ? rows->rows[start + i] : start + i);
             fold_record(self, table, in, &key, rows->namespaces, rows->namespace_length);
         }
     }
@@ -257,12 +338,12 @@ static const char *fold_name(const struct window_function *self)
     return self->fold != NULL ? self->fold->name : NULL;
 }
 
-void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, const struct state_rows *rows)
+void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows)
 {
     const char *outer = user_function_current;
     user_function_current = fold_name(self);
     if (self->kind == WINDOW_BUILTIN) {
-        state_table_upsert_rows(table, rows, self->codec->record_size, self->refs, NULL);
+        upsert_rows(self, table, rows, NULL);
         for (uint32_t i = 0; i < rows->count; i++)
             self->values[i] = state_table_value(table, self->refs[i]);
         window_builtin_add(self, batch, rows->rows, rows->count, self->values);

@@ -17,6 +17,24 @@ enum window_function_kind { WINDOW_AGGREGATE, WINDOW_REDUCE, WINDOW_ELEMENTS, WI
 struct window_builtin;
 struct window_output;
 
+/* Entries of the keys that came last, of one table: most streams have hot keys, and a hit needs neither key group nor index. */
+#define WINDOW_CACHE_SLOTS 512
+
+struct window_cache_slot {
+    uint64_t hash;
+    uint64_t ref; /* STATE_REF_NONE: free */
+};
+
+struct window_cache {
+    const struct state_table *table; /* NULL: nothing is cached */
+    uint32_t skip_batches;           /* hits were rare: leave it alone for so many batches */
+    uint32_t miss_count;
+    uint32_t *miss_rows;  /* rows of the batch, BATCH_ROWS_MAX each */
+    uint32_t *miss_places; /* where their refs go */
+    uint64_t *miss_refs;
+    struct window_cache_slot slots[WINDOW_CACHE_SLOTS];
+};
+
 struct window_function {
     enum window_function_kind kind;
     struct op *op;
@@ -39,6 +57,8 @@ struct window_function {
     uint64_t *refs;                /* BATCH_ROWS_MAX */
     bool *is_new;
     void **values;
+    uint32_t *key_groups;          /* BATCH_ROWS_MAX */
+    struct window_cache cache;
 };
 
 /* Reads the options aggregate, reduce, builtin and window_function. key_schema: of the key columns, may have no fields. */
@@ -53,8 +73,11 @@ json_t *window_function_meta(const struct window_function *self);
 /* After a table was loaded: converts what the state table itself cannot. */
 MUST_CHECK struct error *window_function_convert(struct window_function *self, struct state_table *table, const json_t *meta);
 
-/* Folds rows of batch into the values of their keys. rows: the keys of the batch, with rows->rows the selection (NULL: all). */
-void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, const struct state_rows *rows);
+/* Before a table that was folded into is walked, cleared or destroyed: entries may move. */
+void window_function_forget(struct window_function *self);
+/* Folds rows of batch into the values of their keys. rows: the keys of the batch, with rows->rows the selection (NULL: all);
+ * rows->key_groups is filled in where it is needed. */
+void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows);
 /* Folds one row into (key, name_space). */
 void window_function_add_row(struct window_function *self, struct state_table *table, const struct batch *batch, uint32_t row,
                              const struct state_key *key, const void *name_space, uint32_t namespace_length);
