@@ -4,7 +4,7 @@
 
 #include "common/base/heap.h"
 #include "common/checkpoint/checkpoint_metadata.h"
-#include "jobmanager/file_ops.h"
+#include "common/fs/fs.h"
 #include "jobmanager/rest/rest_request.h"
 
 #include <string.h>
@@ -27,9 +27,9 @@ struct write_work {
 static struct error *write_run(void *argument)
 {
     struct write_work *work = argument;
-    TRY(file_make_directories(work->directory));
+    TRY(fs_make_directories(work->directory));
     for (uint32_t i = 0; i < work->copy_count; i++)
-        TRY(file_link_or_copy(work->copies[i].from, work->copies[i].to));
+        TRY(fs_link_or_copy(work->copies[i].from, work->copies[i].to));
     return checkpoint_metadata_write(work->directory, work->metadata);
 }
 
@@ -90,7 +90,7 @@ static struct error *delete_run(void *argument)
     /* A savepoint that a user disposes was found to be one; the core's own have names that say so. */
     if (id_is_zero(work->trigger_id) && !is_checkpoint_name(work->directory))
         return error_new(INTERNAL, "%s does not look like a checkpoint", work->directory);
-    TRY(file_remove_tree(work->directory));
+    TRY(fs_remove_tree(work->directory));
     /* The directory of the job goes with its last checkpoint; one that still holds others stays. */
     char *end = strrchr(work->directory, '/');
     if (end != NULL && end != work->directory && strncmp(end, "/chk-", 5) == 0) {

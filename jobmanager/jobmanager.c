@@ -4,11 +4,11 @@
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/heap.h"
+#include "common/fs/fs.h"
 #include "common/loop/loop.h"
 #include "common/loop/worker.h"
 #include "jobmanager/checkpoint_files.h"
 #include "jobmanager/compile.h"
-#include "jobmanager/file_ops.h"
 #include "jobmanager/rest/rest_server.h"
 #include "jobmanager/taskmanager_link.h"
 
@@ -221,7 +221,7 @@ static struct error *make_directories(struct jobmanager *jobmanager)
     struct id_text hex = id_format(id_random());
     jobmanager->tmp_directory = heap_printf("%s/flink-web-%.8s-%.4s-%.4s-%.4s-%.12s", web[0] != '\0' ? web : tmp, hex.hex, hex.hex + 8,
                                             hex.hex + 12, hex.hex + 16, hex.hex + 20);
-    TRY(file_make_directories(jobmanager->tmp_directory));
+    TRY(fs_make_directories(jobmanager->tmp_directory));
     const char *upload = config_text(config, OPTION_WEB_UPLOAD_DIR);
     char *upload_directory = upload[0] != '\0' ? heap_strdup(upload) : heap_printf("%s/flink-web-upload", jobmanager->tmp_directory);
     const char *blob = config_text(config, OPTION_BLOB_STORAGE_DIRECTORY);
@@ -391,7 +391,7 @@ void jobmanager_destroy(struct jobmanager *jobmanager)
     hash_map_finish(&jobmanager->links);
     rpc_secret_finish(&jobmanager->secret);
     if (jobmanager->tmp_directory != NULL) {
-        struct error *err = file_remove_tree(jobmanager->tmp_directory);
+        struct error *err = fs_remove_tree(jobmanager->tmp_directory);
         if (err != NULL)
             log_error_chain(LOG_WARN, LOGGER, err, "Could not delete the temporary directory %s.", jobmanager->tmp_directory);
         error_free(err);

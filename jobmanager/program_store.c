@@ -3,7 +3,7 @@
 
 #include "common/base/heap.h"
 #include "common/base/id.h"
-#include "jobmanager/file_ops.h"
+#include "common/fs/fs.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -123,8 +123,8 @@ struct error *program_inspect(const char *path, const char *symbol, bool *has_sy
 
 struct error *program_store_create(const char *upload_directory, const char *blob_directory, struct program_store **out)
 {
-    TRY(file_make_directories(upload_directory));
-    TRY(file_make_directories(blob_directory));
+    TRY(fs_make_directories(upload_directory));
+    TRY(fs_make_directories(blob_directory));
     struct program_store *store = heap_new(struct program_store);
     store->upload_directory = heap_strdup(upload_directory);
     store->blob_directory = heap_strdup(blob_directory);
@@ -227,7 +227,7 @@ struct error *program_store_hold(struct program_store *store, const struct progr
         return NULL;
     }
     char *path = blob_path(store, program->sha256);
-    struct error *err = file_link_or_copy(program->path, path);
+    struct error *err = fs_link_or_copy(program->path, path);
     free(path);
     if (err != NULL)
         return err;

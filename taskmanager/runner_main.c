@@ -33,7 +33,6 @@ struct program {
     struct rpc_conn *control;
     struct task_runner *runner;
     struct user_library *library;
-    struct watchdog *watchdog;
     struct loop_timer *silence_timer;
     struct loop_timer *end_timer;
     const char *taskmanager_id;
@@ -199,7 +198,7 @@ static struct error *start(struct program *program)
     program->heard_at_ms = clock_mono_ms();
     uint64_t look_ms = (uint64_t)(program->heartbeat_timeout_ms + 3) / 4;
     program->silence_timer = loop_timer_start(&program->loop, look_ms, look_ms, on_silence_timer, program);
-    program->watchdog = watchdog_start(&program->loop, program->runner);
+    watchdog_start(&program->loop, program->runner);
     return NULL;
 }
 

@@ -250,12 +250,18 @@ static bool write_line(int fd, json_t *json)
     return written == length;
 }
 
+/* The name that the program gives wins over pipeline.name. */
+static const char *name_of_job(const struct mr_env *env, const char *job_name)
+{
+    return job_name != NULL ? job_name : json_string_value(json_object_get(env->config, "pipeline.name"));
+}
+
 static void check_job(struct mr_env *env, const char *job_name)
 {
     if (env->is_executed)
         api_fail(env, "mr_execute was called twice: a program is one job");
     if (job_name == NULL || *job_name == '\0')
-        api_fail(env, "mr_execute: the job has no name");
+        api_fail(env, "mr_execute: the job has no name, and pipeline.name is not set");
     if (env->operator_count == 0)
         api_fail(env, "No operators defined in streaming topology. Cannot execute.");
     bool has_sink = false;
@@ -276,21 +282,23 @@ static json_t *graph_json(const struct mr_env *env, const char *job_name)
 int mr_execute(struct mr_env *env, const char *job_name)
 {
     const char *fd_text = getenv("MILLRACE_GRAPH_FD");
+    if (env != NULL)
+        job_name = name_of_job(env, job_name);
     if (env != NULL && early_error == NULL)
         check_job(env, job_name);
     const char *error = early_error != NULL ? early_error : env == NULL ? "mr_execute: no environment is given" : env->error;
     if (error == NULL && fd_text == NULL)
         error = "this program describes a job and does not run by itself: build it as a shared object and submit it with `flink run`";
-    bool is_written = true;
+    int fd = fd_text != NULL ? (int)strtol(fd_text, NULL, 10) : -1;
     if (env != NULL)
         env->is_executed = true;
     if (error != NULL) {
         fprintf(stderr, "%s\n", error);
         if (fd_text != NULL)
-            write_line(atoi(fd_text), json_pack("{s:{s:s}}", "error", "message", error));
+            write_line(fd, json_pack("{s:{s:s}}", "error", "message", error));
         return 1;
     }
-    is_written = write_line(atoi(fd_text), graph_json(env, job_name));
+    bool is_written = write_line(fd, graph_json(env, job_name));
     if (!is_written)
         fprintf(stderr, "mr_execute: could not hand over the job graph (a name that is not UTF-8?)\n");
     return is_written ? 0 : 1;

@@ -78,11 +78,6 @@ void rest_client_destroy(struct rest_client *client)
     free(client);
 }
 
-const char *rest_client_address(const struct rest_client *client)
-{
-    return client->address;
-}
-
 static bool is_noise(const char *line, size_t length)
 {
     static const char *const begins[] = {"\tat ", "\t... ", "<Exception on server side:", "End of exception on server side>"};

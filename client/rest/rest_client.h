@@ -22,8 +22,6 @@ struct rest_client_options {
 MUST_CHECK struct error *rest_client_create(const struct rest_client_options *options, struct rest_client **out);
 /* Accepts NULL. */
 void rest_client_destroy(struct rest_client *client);
-/* "localhost/127.0.0.1:8081", for messages; borrowed. */
-const char *rest_client_address(const struct rest_client *client);
 
 /* method: "GET", "POST", "PATCH", "DELETE". path: "/jobs/overview", sent below /v1. body (borrowed) may be NULL. *out: the answer,
  * an object (new reference); out may be NULL.

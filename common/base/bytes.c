@@ -27,11 +27,6 @@ void bytes_write_u8(struct bytes_writer *writer, uint8_t value)
     bytes_write(writer, &value, sizeof value);
 }
 
-void bytes_write_u16(struct bytes_writer *writer, uint16_t value)
-{
-    bytes_write(writer, &value, sizeof value);
-}
-
 void bytes_write_u32(struct bytes_writer *writer, uint32_t value)
 {
     bytes_write(writer, &value, sizeof value);

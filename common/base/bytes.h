@@ -23,7 +23,6 @@ struct bytes_reader {
 
 void bytes_write(struct bytes_writer *writer, const void *data, size_t length);
 void bytes_write_u8(struct bytes_writer *writer, uint8_t value);
-void bytes_write_u16(struct bytes_writer *writer, uint16_t value);
 void bytes_write_u32(struct bytes_writer *writer, uint32_t value);
 void bytes_write_u64(struct bytes_writer *writer, uint64_t value);
 void bytes_write_i64(struct bytes_writer *writer, int64_t value);

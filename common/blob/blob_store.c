@@ -7,8 +7,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <nettle/base16.h>
-#include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,13 +19,10 @@ struct blob_store {
 struct blob_key blob_key_of(const void *bytes, size_t length)
 {
     struct blob_key key;
-    struct sha256_ctx hash;
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    sha256_init(&hash);
-    sha256_update(&hash, length, bytes);
-    sha256_digest(&hash, sizeof digest, digest);
-    base16_encode_update(key.hex, sizeof digest, digest);
-    key.hex[BLOB_KEY_HEX_BYTES] = '\0';
+    struct digest digest;
+    digest_init(&digest);
+    digest_update(&digest, bytes, length);
+    digest_hex(&digest, key.hex);
     return key;
 }
 

@@ -3,13 +3,14 @@
 #ifndef MILLRACE_BLOB_BLOB_STORE_H
 #define MILLRACE_BLOB_BLOB_STORE_H
 
+#include "common/base/digest.h"
 #include "common/base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define BLOB_KEY_HEX_BYTES 64
+#define BLOB_KEY_HEX_BYTES DIGEST_HEX_LENGTH
 
 struct blob_key {
     char hex[BLOB_KEY_HEX_BYTES + 1];

@@ -85,6 +85,8 @@ struct error *config_set(struct config *config, const char *key, const char *val
         error_free(err);
         return outer;
     }
+    if (strncmp(option_rows[option].doc, "No effect", strlen("No effect")) == 0 && strcmp(value, option_rows[option].default_text) != 0)
+        note(config, heap_printf("I%s: %s (%s)", key, option_rows[option].doc, source));
     free(config->values[option].text);
     config->values[option] = parsed;
     free(config->used_keys[option]);
@@ -280,9 +282,4 @@ const char *const *config_notes(const struct config *config, size_t *count)
 const char *option_key(enum option option)
 {
     return option_rows[option].key;
-}
-
-const char *option_default(enum option option)
-{
-    return option_rows[option].default_text;
 }

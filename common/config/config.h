@@ -104,7 +104,6 @@ json_t *config_list_json(const struct config *config);
 
 /* ---- about options ---- */
 const char *option_key(enum option option);
-const char *option_default(enum option option);
 /* Options of a scope with defaults and docs, for --help. */
 void config_print_help(FILE *out, enum option_scope scope);
 

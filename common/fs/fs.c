@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,7 +32,42 @@ struct error *fs_make_directories(const char *path)
             break;
     }
     free(partial);
+    struct stat info;
+    if (err == NULL && (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)))
+        err = error_new(IO, "%s is no directory", path);
     return err;
+}
+
+static struct error *copy_file(const char *from, const char *to)
+{
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+        return error_errno(errno, "could not open %s", from);
+    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (out < 0) {
+        struct error *err = error_errno(errno, "could not create %s", to);
+        close(in);
+        return err;
+    }
+    ssize_t count;
+    do {
+        count = sendfile(out, in, NULL, 1 << 20);
+    } while (count > 0 || (count < 0 && errno == EINTR));
+    struct error *err = NULL;
+    if (count < 0 || fsync(out) != 0)
+        err = error_errno(errno, "could not copy %s to %s", from, to);
+    close(in);
+    close(out);
+    return err;
+}
+
+struct error *fs_link_or_copy(const char *from, const char *to)
+{
+    if (link(from, to) == 0 || errno == EEXIST)
+        return NULL;
+    if (errno == ENOENT)
+        return error_errno(errno, "could not link %s to %s", from, to);
+    return copy_file(from, to);
 }
 
 static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where)

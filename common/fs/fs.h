@@ -7,8 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Makes the directory and its parents (mode 0755). */
+/* Makes the directory and its parents (mode 0755); fine when it is there already. */
 MUST_CHECK struct error *fs_make_directories(const char *path);
+/* Hard link, or a synced copy where a link cannot be. An existing target is fine. */
+MUST_CHECK struct error *fs_link_or_copy(const char *from, const char *to);
 /* Removes the file or the whole tree; never follows links. A path that does not exist is no error. */
 MUST_CHECK struct error *fs_remove_tree(const char *path);
 /* Whole file, malloced, with a NUL behind it that is not counted. errors: NOT_FOUND, IO, TOO_LARGE (over bytes_max) */

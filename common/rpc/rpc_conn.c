@@ -437,17 +437,7 @@ void rpc_conn_set_handler(struct rpc_conn *conn, const struct rpc_conn_handler *
     conn->context = context;
 }
 
-void *rpc_conn_context(const struct rpc_conn *conn)
-{
-    return conn->context;
-}
-
 const char *rpc_conn_peer(const struct rpc_conn *conn)
 {
     return conn->peer;
-}
-
-bool rpc_conn_is_open(const struct rpc_conn *conn)
-{
-    return conn->state == CONN_OPEN;
 }

@@ -62,12 +62,10 @@ struct rpc_conn *rpc_conn_open_tcp(uv_tcp_t *handle, uint32_t body_bytes_max, co
 
 /* handler is borrowed as long as the connection lives (make it static). */
 void rpc_conn_set_handler(struct rpc_conn *conn, const struct rpc_conn_handler *handler, void *context);
-void *rpc_conn_context(const struct rpc_conn *conn);
 /* "127.0.0.1:40312"; borrowed as long as the connection lives. */
 const char *rpc_conn_peer(const struct rpc_conn *conn);
 /* The own end's numeric address, without port; "" when there is none yet. */
 void rpc_conn_local_address(const struct rpc_conn *conn, char *out, size_t capacity);
-bool rpc_conn_is_open(const struct rpc_conn *conn);
 
 /* Sending. False: the connection is closing (or the queue was full, and it is closing now); the frame is dropped. */
 bool rpc_conn_send(struct rpc_conn *conn, uint16_t type, const void *body, size_t length); /* copies */

@@ -6,7 +6,6 @@
 #include "common/rpc/rpc_conn.h"
 
 #define NONCE_HEX_BYTES 32
-#define PROOF_HEX_BYTES 64
 
 enum conn_state {
     CONN_RESOLVING,    /* connector: name look-up */

@@ -3,14 +3,12 @@
  *   connector HELLO_CLIENT {role, nonce C, proof = HMAC-SHA256(secret, "role|A|C")}
  *   acceptor  WELCOME {proof = HMAC-SHA256(secret, "server|C|A")}
  * Without a secret all proofs are "". A side that has one refuses a side that has none. Thread: the loop's. */
+#include "common/base/digest.h"
 #include "common/base/heap.h"
 #include "common/rpc/rpc_conn_private.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <nettle/base16.h>
-#include <nettle/hmac.h>
-#include <nettle/memops.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,29 +64,14 @@ void handshake_forget(struct rpc_conn *conn)
 }
 
 static void prove(const struct rpc_secret *secret, const char *role, const char *first_nonce, const char *second_nonce,
-                  char out[PROOF_HEX_BYTES + 1])
+                  char out[DIGEST_HEX_LENGTH + 1])
 {
     out[0] = '\0';
     if (secret->length == 0)
         return;
-    struct hmac_sha256_ctx hmac;
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    hmac_sha256_set_key(&hmac, secret->length, secret->bytes);
-    hmac_sha256_update(&hmac, strlen(role), (const uint8_t *)role);
-    hmac_sha256_update(&hmac, 1, (const uint8_t *)"|");
-    hmac_sha256_update(&hmac, strlen(first_nonce), (const uint8_t *)first_nonce);
-    hmac_sha256_update(&hmac, 1, (const uint8_t *)"|");
-    hmac_sha256_update(&hmac, strlen(second_nonce), (const uint8_t *)second_nonce);
-    hmac_sha256_digest(&hmac, sizeof digest, digest);
-    base16_encode_update(out, sizeof digest, digest);
-    out[PROOF_HEX_BYTES] = '\0';
-    explicit_bzero(&hmac, sizeof hmac);
-}
-
-static bool proof_equals(const char *given, const char *expected)
-{
-    size_t length = strlen(expected);
-    return strlen(given) == length && memeql_sec(given, expected, length);
+    char *text = heap_printf("%s|%s|%s", role, first_nonce, second_nonce);
+    digest_hmac_hex(secret->bytes, secret->length, text, out);
+    free(text);
 }
 
 static void make_nonce(struct rpc_conn *conn)
@@ -119,7 +102,7 @@ static struct error *on_hello_server(struct rpc_conn *conn, const json_t *messag
 {
     TRY(take_peer_nonce(conn, message));
     make_nonce(conn);
-    char proof[PROOF_HEX_BYTES + 1];
+    char proof[DIGEST_HEX_LENGTH + 1];
     prove(&conn->secret, conn->role, conn->peer_nonce, conn->nonce, proof);
     json_t *hello = conn->hello != NULL ? json_copy(conn->hello) : json_object();
     json_object_set_new(hello, "role", json_string(conn->role));
@@ -138,9 +121,9 @@ static struct error *on_hello_client(struct rpc_conn *conn, const json_t *messag
     if (strlen(role) > ROLE_BYTES_MAX)
         return error_new(PROTOCOL, "the role of the handshake is longer than %d bytes", ROLE_BYTES_MAX);
     TRY(take_peer_nonce(conn, message));
-    char proof[PROOF_HEX_BYTES + 1];
+    char proof[DIGEST_HEX_LENGTH + 1];
     prove(&conn->secret, role, conn->nonce, conn->peer_nonce, proof);
-    if (!proof_equals(message_text(message, "proof"), proof))
+    if (!digest_equals(message_text(message, "proof"), proof))
         return error_new(UNAUTHORIZED, conn->secret.length > 0 ? "it does not know the shared secret"
                                                                : "it expects a shared secret, and none is configured here");
     prove(&conn->secret, "server", conn->peer_nonce, conn->nonce, proof);
@@ -153,9 +136,9 @@ static struct error *on_hello_client(struct rpc_conn *conn, const json_t *messag
 /* Connector: judge the acceptor. */
 static struct error *on_welcome(struct rpc_conn *conn, const json_t *message)
 {
-    char proof[PROOF_HEX_BYTES + 1];
+    char proof[DIGEST_HEX_LENGTH + 1];
     prove(&conn->secret, "server", conn->nonce, conn->peer_nonce, proof);
-    if (!proof_equals(message_text(message, "proof"), proof))
+    if (!digest_equals(message_text(message, "proof"), proof))
         return error_new(UNAUTHORIZED, "%s does not know the shared secret", conn->peer);
     return NULL;
 }

@@ -231,7 +231,8 @@ static struct error *judge(const struct run *run, char *text, json_t **out)
 {
     char *lines[8];
     size_t count = 0;
-    for (char *line = strtok(text, "\n"); line != NULL && count < 8; line = strtok(NULL, "\n"))
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL && count < 8; line = strtok_r(NULL, "\n", &rest))
         lines[count++] = line;
     TRY(first_error(lines, count));
     struct error *err = judge_end(run, count);

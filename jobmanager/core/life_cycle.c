@@ -50,22 +50,8 @@ static const bool execution_edges[EXECUTION_STATE_COUNT][EXECUTION_STATE_COUNT] 
 #undef EDGE
 };
 
-static const char *const checkpoint_names[] = {
-#define STATE(name, rest, is_terminal) #name,
-#define EDGE(from, to)
-#include "jobmanager/core/checkpoint_state.def"
-#undef STATE
-#undef EDGE
-};
 static const char *const checkpoint_rest_names[] = {
 #define STATE(name, rest, is_terminal) rest,
-#define EDGE(from, to)
-#include "jobmanager/core/checkpoint_state.def"
-#undef STATE
-#undef EDGE
-};
-static const bool checkpoint_terminal[] = {
-#define STATE(name, rest, is_terminal) is_terminal,
 #define EDGE(from, to)
 #include "jobmanager/core/checkpoint_state.def"
 #undef STATE
@@ -89,12 +75,6 @@ const char *execution_state_name(enum execution_state state)
 {
     check(state < EXECUTION_STATE_COUNT);
     return execution_names[state];
-}
-
-const char *checkpoint_state_name(enum checkpoint_state state)
-{
-    check(state < CHECKPOINT_STATE_COUNT);
-    return checkpoint_names[state];
 }
 
 const char *checkpoint_state_rest_name(enum checkpoint_state state)
@@ -124,12 +104,6 @@ bool execution_state_is_terminal(enum execution_state state)
 {
     check(state < EXECUTION_STATE_COUNT);
     return execution_terminal[state];
-}
-
-bool checkpoint_state_is_terminal(enum checkpoint_state state)
-{
-    check(state < CHECKPOINT_STATE_COUNT);
-    return checkpoint_terminal[state];
 }
 
 bool job_state_can(enum job_state from, enum job_state to)

@@ -35,7 +35,6 @@ enum checkpoint_state {
 /* Names in Flink's spelling: "RUNNING". */
 const char *job_state_name(enum job_state state);
 const char *execution_state_name(enum execution_state state);
-const char *checkpoint_state_name(enum checkpoint_state state);
 /* What REST shows: IN_PROGRESS, COMPLETED or FAILED. */
 const char *checkpoint_state_rest_name(enum checkpoint_state state);
 /* False when the name is unknown; *out is untouched then. */
@@ -43,7 +42,6 @@ bool execution_state_from_name(const char *name, enum execution_state *out);
 
 bool job_state_is_terminal(enum job_state state);
 bool execution_state_is_terminal(enum execution_state state);
-bool checkpoint_state_is_terminal(enum checkpoint_state state);
 
 /* Whether the table has the edge. */
 bool job_state_can(enum job_state from, enum job_state to);

@@ -118,21 +118,3 @@ char *restart_strategy_text(const struct restart_strategy *strategy)
     }
     return heap_strdup("NoRestartBackoffTimeStrategy");
 }
-
-char *restart_strategy_description(const struct restart_strategy *strategy)
-{
-    switch (strategy->type) {
-    case RESTART_NONE:
-        break;
-    case RESTART_FIXED_DELAY:
-        return heap_printf("Restart with fixed delay (%" PRId64 " ms). #%" PRIu32 " restart attempts.", strategy->delay_ms,
-                           attempts_shown(strategy->attempts));
-    case RESTART_EXPONENTIAL_DELAY:
-        return heap_printf("Restart with exponential delay: starting at %" PRId64 " ms, growing by %g up to %" PRId64 " ms.",
-                           strategy->initial_backoff_ms, strategy->backoff_multiplier, strategy->max_backoff_ms);
-    case RESTART_FAILURE_RATE:
-        return heap_printf("Failure rate restart with maximum of %" PRIu32 " failures within interval %" PRId64 " ms and fixed delay %" PRId64 " ms.",
-                           strategy->failures_per_interval, strategy->failure_interval_ms, strategy->delay_ms);
-    }
-    return heap_strdup("No restart.");
-}

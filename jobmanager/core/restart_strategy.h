@@ -38,7 +38,5 @@ bool restart_strategy_failed(const struct restart_strategy *strategy, struct res
 void restart_state_finish(struct restart_state *state);
 /* "FixedDelayRestartBackoffTimeStrategy(maxNumberRestartAttempts=1, backoffTimeMS=1000)", malloced: in log lines and failures. */
 char *restart_strategy_text(const struct restart_strategy *strategy);
-/* REST config: execution-config.restart-strategy, malloced. */
-char *restart_strategy_description(const struct restart_strategy *strategy);
 
 #endif

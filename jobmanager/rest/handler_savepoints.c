@@ -1,8 +1,8 @@
 /* Operations that run in the background and are polled: savepoints, stops, checkpoints on demand, disposals.
  * Thread: the loop. */
 #include "common/base/heap.h"
+#include "common/fs/fs.h"
 #include "jobmanager/checkpoint_files.h"
-#include "jobmanager/file_ops.h"
 #include "jobmanager/rest/handlers.h"
 #include "jobmanager/rest/json_build.h"
 #include "jobmanager/rest/views.h"
@@ -74,7 +74,7 @@ struct triggering {
 static struct error *make_target(void *argument)
 {
     struct triggering *triggering = argument;
-    return file_make_directories(triggering->directory);
+    return fs_make_directories(triggering->directory);
 }
 
 /* Takes err and argument. */

@@ -6,6 +6,7 @@
 #ifndef MILLRACE_REST_REST_REQUEST_H
 #define MILLRACE_REST_REST_REQUEST_H
 
+#include "common/base/digest.h"
 #include "common/base/error.h"
 #include "common/base/id.h"
 #include "common/base/str_buf.h"
@@ -42,7 +43,7 @@ struct rest_query {
 struct rest_upload {
     char *name; /* base name as the client sent it */
     char *path;
-    char sha256[65];
+    char sha256[DIGEST_HEX_LENGTH + 1];
     uint64_t size_bytes;
 };
 

@@ -4,6 +4,7 @@
 #include "jobmanager/rest/rest_server.h"
 
 #include "common/base/check.h"
+#include "common/base/digest.h"
 #include "common/base/heap.h"
 #include "common/base/log.h"
 #include "common/base/vec.h"
@@ -12,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
-#include <nettle/sha2.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -38,7 +38,7 @@ struct exchange {
     int upload_fd;
     int upload_errno;
     uint64_t received_bytes;
-    struct sha256_ctx sha256;
+    struct digest sha256;
 };
 
 struct rest_server {
@@ -263,12 +263,12 @@ static void upload_open(struct exchange *exchange, const char *filename)
     exchange->upload_fd = open(request->upload.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (exchange->upload_fd < 0)
         exchange->upload_errno = errno;
-    sha256_init(&exchange->sha256);
+    digest_init(&exchange->sha256);
 }
 
 static void upload_write(struct exchange *exchange, const char *data, size_t size)
 {
-    sha256_update(&exchange->sha256, size, (const uint8_t *)data);
+    digest_update(&exchange->sha256, data, size);
     exchange->request.upload.size_bytes += size;
     while (size > 0 && exchange->upload_errno == 0) {
         ssize_t written = write(exchange->upload_fd, data, size);
@@ -312,10 +312,7 @@ static void upload_close(struct exchange *exchange)
         return;
     close(exchange->upload_fd);
     exchange->upload_fd = -1;
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    sha256_digest(&exchange->sha256, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(exchange->request.upload.sha256 + 2 * i, 3, "%02x", digest[i]);
+    digest_hex(&exchange->sha256, exchange->request.upload.sha256);
 }
 
 /* Bodies that are kept in memory are small: JSON. */

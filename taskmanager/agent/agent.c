@@ -289,7 +289,6 @@ static struct error *on_message(struct agent *agent, struct frame *frame, json_t
             return error_new(PROTOCOL, "REGISTERED came without REGISTER");
         on_registered(agent, message);
         break;
-    case MESSAGE_REFUSED:
     case MESSAGE_GOODBYE: return error_new(NETWORK, "the jobmanager says: %s", message_text(message, "reason"));
     case MESSAGE_HEARTBEAT_ACK: pass_heartbeat_to_runners(agent); break;
     case MESSAGE_HEARTBEAT: {

@@ -131,19 +131,6 @@ const void *source_split_restored_position(const struct source_split *split, siz
     return split->restored_position;
 }
 
-void source_remove_split(struct source *source, struct source_split *split)
-{
-    check(source->current != split || source->run_records == 0);
-    if (source->current == split)
-        source->current = NULL;
-    for (size_t i = 0; i < source->splits.count; i++)
-        if (source->splits.items[i] == split) {
-            vec_remove(&source->splits, i);
-            break;
-        }
-    destroy_split(split);
-}
-
 /* ---- the batch in the making ---- */
 
 /* Ends the run of rows of the current split and books its records. */
@@ -220,23 +207,6 @@ struct error *source_flush(struct source *source)
         first = source->runs.items[i].end_row;
     }
     vec_clear(&source->runs);
-    TRY(emit(source, batch));
-    return source->watermark.interval_ms == 0 ? send_watermark(source) : NULL;
-}
-
-struct error *source_emit_batch(struct source *source, struct source_split *split, struct batch *batch, uint64_t records, uint64_t bytes)
-{
-    struct error *err = source_flush(source);
-    if (err != NULL) {
-        batch_unref(batch);
-        return err;
-    }
-    source_select_split(source, split);
-    source->run_records += records;
-    source->run_bytes += bytes;
-    close_run(source);
-    TRY(event_time_assign(&source->event_time, batch, &batch));
-    follow_time(split, batch, 0, batch->row_count);
     TRY(emit(source, batch));
     return source->watermark.interval_ms == 0 ? send_watermark(source) : NULL;
 }

@@ -10,7 +10,6 @@
  *                  [if (batch_builder_is_full(source->builder)) TRY(source_flush(source))]
  *                  row = batch_builder_add_row(source->builder) …        or format_decode(…)
  *                  source_count_record(source, bytes);                   every record, also filtered and malformed ones
- *            or whole batches: source_emit_batch(source, split, batch, records, bytes)
  *            split->is_caught_up = nothing more was there; split->is_finished = a bounded split ended
  *   destroy: source_finish(&self->source)
  *
@@ -120,8 +119,6 @@ struct source_split *source_add_split(struct source *source, const char *name, u
 const struct source_restored_split *source_find_restored(const struct source *source, const char *name);
 /* The bytes that write_position wrote; NULL when the split is new. Valid until source_finish. */
 const void *source_split_restored_position(const struct source_split *split, size_t *length);
-/* Forgets a split for good (a file that is done and will never come back). */
-void source_remove_split(struct source *source, struct source_split *split);
 
 /* ---- while reading ---- */
 void source_select_split_slow(struct source *source, struct source_split *split);
@@ -148,9 +145,6 @@ MUST_CHECK struct error *source_malformed(struct source *source, struct source_s
                                           size_t length, const char *reason);
 /* Emits the builder's rows now. Called by the base after read(); call it when the builder is full. */
 MUST_CHECK struct error *source_flush(struct source *source);
-/* Emits a whole batch of one split (takes it; rows still in the builder go first). records and bytes for the books. */
-MUST_CHECK struct error *source_emit_batch(struct source *source, struct source_split *split, struct batch *batch, uint64_t records,
-                                           uint64_t bytes);
 /* True when rows need an event time that the connector writes into the builder itself: the strategy asks for event time but
  * names neither column nor function (Kafka: the record's timestamp). */
 bool source_wants_record_time(const struct source *source);

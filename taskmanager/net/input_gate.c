@@ -251,11 +251,6 @@ bool input_gate_is_ended(const struct input_gate *gate)
     return gate->ended_count == gate->channel_count;
 }
 
-uint32_t input_gate_channel_count(const struct input_gate *gate)
-{
-    return gate->channel_count;
-}
-
 double input_gate_usage(const struct input_gate *gate)
 {
     double sum = 0;

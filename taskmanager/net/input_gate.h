@@ -59,7 +59,6 @@ bool input_gate_is_ready(const struct input_gate *gate);
 /* All channels brought END_OF_DATA, or END_OF_PARTITION. */
 bool input_gate_is_data_ended(const struct input_gate *gate);
 bool input_gate_is_ended(const struct input_gate *gate);
-uint32_t input_gate_channel_count(const struct input_gate *gate);
 /* The mean of the channels' usage. Any thread. */
 double input_gate_usage(const struct input_gate *gate);
 

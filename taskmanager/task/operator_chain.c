@@ -455,11 +455,6 @@ struct error *operator_chain_idle(struct operator_chain *chain, uint32_t gate, b
     return node_input_idle(head, input, is_idle);
 }
 
-bool operator_chain_is_source(const struct operator_chain *chain)
-{
-    return chain->nodes[0].op->vtable->poll != NULL;
-}
-
 struct error *operator_chain_poll(struct operator_chain *chain, uint32_t max_rows, enum source_status *status)
 {
     struct op *op = chain->nodes[0].op;

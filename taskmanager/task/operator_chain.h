@@ -42,8 +42,7 @@ MUST_CHECK struct error *operator_chain_create(const struct operator_chain_optio
 MUST_CHECK struct error *operator_chain_process(struct operator_chain *chain, uint32_t gate, struct batch *batch);
 MUST_CHECK struct error *operator_chain_watermark(struct operator_chain *chain, uint32_t gate, int64_t time);
 MUST_CHECK struct error *operator_chain_idle(struct operator_chain *chain, uint32_t gate, bool is_idle);
-/* Sources: the head's poll. is_source says whether there is one. */
-bool operator_chain_is_source(const struct operator_chain *chain);
+/* Sources: the head's poll. */
 MUST_CHECK struct error *operator_chain_poll(struct operator_chain *chain, uint32_t max_rows, enum source_status *status);
 /* Earliest processing-time wake-up wanted, INT64_MAX when none; and running those that are due. */
 int64_t operator_chain_next_wake_ms(const struct operator_chain *chain);

@@ -272,21 +272,6 @@ const char *task_execution(const struct task *task)
     return task->execution;
 }
 
-uint32_t task_vertex(const struct task *task)
-{
-    return task->options.vertex;
-}
-
-uint32_t task_subtask_index(const struct task *task)
-{
-    return task->options.subtask_index;
-}
-
-enum task_state task_current_state(const struct task *task)
-{
-    return (enum task_state)atomic_load(&task->state);
-}
-
 struct task *task_of_this_thread(void)
 {
     return thread_task;

@@ -104,9 +104,6 @@ void task_times(struct task *task, int64_t totals_ns[TASK_TIME_COUNT]);
 /* ---- immutable ---- */
 const char *task_name(const struct task *task); /* "ClickEvent Counter (1/2)" */
 const char *task_execution(const struct task *task);
-uint32_t task_vertex(const struct task *task);
-uint32_t task_subtask_index(const struct task *task);
-enum task_state task_current_state(const struct task *task);
 /* The task whose thread this is, or NULL. Async-signal-safe. */
 struct task *task_of_this_thread(void);
 /* The thread of a started task, for the watchdog. */

@@ -5,7 +5,7 @@
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/heap.h"
-#include "common/fs/directory.h"
+#include "common/fs/fs.h"
 
 #include <inttypes.h>
 
@@ -186,7 +186,7 @@ struct error *checkpoint_report_write(struct checkpoint_report *report)
     key_group_range(options->subtask_index, vertex->max_parallelism, vertex->parallelism, &first, &last);
     const char *directory = report->barrier.location->directory;
     char *file_name = heap_printf("%s-%u", id_format(vertex->id).hex, options->subtask_index);
-    struct error *err = directory_create(directory);
+    struct error *err = fs_make_directories(directory);
     if (err == NULL)
         err = snapshot_write(report->snapshot, directory, file_name, options->subtask_index, first, last, &report->result);
     report->async_ns = clock_mono_ns() - report->async_start_ns;

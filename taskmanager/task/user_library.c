@@ -149,11 +149,6 @@ void user_library_close(struct user_library *library)
     free(library);
 }
 
-const char *user_library_name(const struct user_library *library)
-{
-    return library->name;
-}
-
 const char *mr_function_kind_name(enum mr_function_kind kind)
 {
     static const char *const names[] = {

@@ -16,8 +16,6 @@ MUST_CHECK struct error *user_library_open(const char *path, struct user_library
 MUST_CHECK struct error *user_library_open_program(struct user_library **out);
 /* Accepts NULL. */
 void user_library_close(struct user_library *library);
-/* File name for messages; borrowed. */
-const char *user_library_name(const struct user_library *library);
 
 /* The function of that symbol; the error names symbol and library: no library (NULL), no such symbol, another kind. */
 MUST_CHECK struct error *user_library_function(const struct user_library *library, const char *symbol,

@@ -113,19 +113,9 @@ static void on_look(void *argument)
     look_at_memory(watchdog);
 }
 
-struct watchdog *watchdog_start(uv_loop_t *loop, struct task_runner *runner)
+void watchdog_start(uv_loop_t *loop, struct task_runner *runner)
 {
     struct watchdog *watchdog = heap_new(struct watchdog);
     watchdog->runner = runner;
     watchdog->timer = loop_timer_start(loop, LOOK_MS, LOOK_MS, on_look, watchdog);
-    return watchdog;
-}
-
-void watchdog_stop(struct watchdog *watchdog)
-{
-    if (watchdog == NULL)
-        return;
-    loop_timer_stop(&watchdog->timer);
-    vec_finish(&watchdog->tasks);
-    free(watchdog);
 }

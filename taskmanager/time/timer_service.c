@@ -154,11 +154,6 @@ int64_t timer_service_next(const struct timer_service *service, enum timer_domai
     return queue->heap.count > 0 ? queue->heap.items[0].time : INT64_MAX;
 }
 
-uint64_t timer_service_count(const struct timer_service *service, enum timer_domain domain)
-{
-    return state_table_entry_count(service->queues[domain].table);
-}
-
 void timer_service_snapshot(struct timer_service *service, struct snapshot *snapshot)
 {
     for (int domain = 0; domain < TIMER_DOMAIN_COUNT; domain++)

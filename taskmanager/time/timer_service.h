@@ -33,7 +33,6 @@ void timer_service_delete(struct timer_service *service, enum timer_domain domai
 bool timer_service_pop(struct timer_service *service, enum timer_domain domain, int64_t until, struct state_key *key, int64_t *time);
 /* No timer is due before this time; INT64_MAX when there is none. May be early by timers that were deleted. */
 int64_t timer_service_next(const struct timer_service *service, enum timer_domain domain);
-uint64_t timer_service_count(const struct timer_service *service, enum timer_domain domain);
 
 /* Adds the tables "_timers_event" and "_timers_processing" unless they are empty. */
 void timer_service_snapshot(struct timer_service *service, struct snapshot *snapshot);

@@ -35,11 +35,6 @@ void watermark_valve_destroy(struct watermark_valve *valve)
     free(valve);
 }
 
-int64_t watermark_valve_current(const struct watermark_valve *valve)
-{
-    return valve->output;
-}
-
 static void valve_raise(struct watermark_valve *valve, int64_t time, struct watermark_valve_change *change)
 {
     if (time <= valve->output)

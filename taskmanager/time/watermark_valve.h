@@ -31,7 +31,5 @@ struct watermark_valve_change watermark_valve_idle(struct watermark_valve *valve
 /* The channel ended: it never holds the output back again. When all have ended nothing is emitted: the end of data
  * carried its own watermark. */
 struct watermark_valve_change watermark_valve_end(struct watermark_valve *valve, uint32_t channel);
-/* TIME_MIN before the first. */
-int64_t watermark_valve_current(const struct watermark_valve *valve);
 
 #endif

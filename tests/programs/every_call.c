@@ -64,7 +64,7 @@ MR_WINDOW(All, event, line)
 
 static void configure(struct mr_env *env)
 {
-    mr_env_set(env, "execution.batch.max-rows", "512");
+    mr_env_set(env, "taskmanager.network.queue-batches", "8");
     mr_env_set_parallelism(env, 3);
     mr_env_set_max_parallelism(env, 64);
     mr_env_set_buffer_timeout(env, 5);

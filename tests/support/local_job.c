@@ -6,7 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/heap.h"
 #include "common/base/vec.h"
-#include "common/fs/directory.h"
+#include "common/fs/fs.h"
 #include "common/loop/loop.h"
 #include "common/loop/mailbox.h"
 #include "common/rpc/message.h"
@@ -521,7 +521,7 @@ static json_t *starting_executions(struct local_job *job)
 
 static struct error *write_restore(struct local_job *job, const char *directory)
 {
-    TRY(directory_create(directory));
+    TRY(fs_make_directories(directory));
     char *path = heap_printf("%s/%s", directory, RESTORE_FILE);
     json_t *json = json_object();
     json_object_set_new(json, "checkpoint", json_integer((json_int_t)job->checkpoint.id));

@@ -28,7 +28,8 @@ struct mr_env;
 /* An empty job with the configuration that `flink run` was given (-D, -p) and the cluster has. */
 struct mr_env *mr_env_create(void);
 
-/* Hands the job over. Returns 0, or 1 after printing the first mistake; return it from main. Once per program. */
+/* Hands the job over. Returns 0, or 1 after printing the first mistake; return it from main. Once per program.
+ * job_name NULL: the value of pipeline.name. */
 int mr_execute(struct mr_env *env, const char *job_name);
 
 /* ---- configuration: each of these is a key of Flink's; the program's value goes before the command line's ---- */

@@ -66,7 +66,7 @@ int main(int argc, char **argv)
             if (topic_count < sizeof topics / sizeof topics[0])
                 topics[topic_count++] = optarg;
             break;
-        case 'b': brokers = atoi(optarg); break;
+        case 'b': brokers = (int)strtol(optarg, NULL, 10); break;
         case 'e': is_until_eof = true; break;
         case 'h': usage(stdout); return EXIT_SUCCESS;
         case 'v': puts("kafka-mock-broker " MILLRACE_VERSION); return EXIT_SUCCESS;

@@ -1,0 +1,17 @@
+# Style that fails the build:  make tidy (= make check-style)   a few seconds: layers, banned calls, dead code, tables (tests/style)
+#                              make tidy-deep                   minutes: clang-tidy (.clang-tidy) and cppcheck over everything
+.PHONY: tidy check-style tidy-deep tidy-clang tidy-cppcheck
+tidy: check-style
+check-style:
+	@python3 -m tests.style
+
+TIDY_SOURCES := $(call sources,common jobmanager taskmanager client) $(SRC_jobs) $(SRC_tools)
+TIDY_SOURCES := $(sort $(TIDY_SOURCES))
+tidy-deep: tidy-clang tidy-cppcheck
+tidy-clang: deps-check
+	@printf '%s\n' $(TIDY_SOURCES) | xargs -P $$(nproc) -n 8 clang-tidy --quiet --warnings-as-errors='*' -- \
+	    $(CPPFLAGS) -std=c17 $(filter-out -Werror,$(WARNINGS)) 2>&1 | grep -vE '^[0-9]+ warnings? (generated|treated)' | tee $(BUILD)/clang-tidy.log; \
+	! grep -qE '(warning|error):' $(BUILD)/clang-tidy.log
+tidy-cppcheck: deps-check
+	@cppcheck --quiet --std=c11 -j $$(nproc) --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	    --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective $(CPPFLAGS) $(TIDY_SOURCES)
