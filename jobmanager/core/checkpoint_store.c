@@ -95,9 +95,15 @@ static bool is_pinned(const struct job *job, const char *directory)
     return false;
 }
 
+/* Runners of an attempt that is being ended may still be writing: what is deleted under their hands would come back. */
+static bool is_being_written(const struct job *job)
+{
+    return job->state != JOB_RUNNING && job->runners.count > 0;
+}
+
 void checkpoint_delete_directory(struct turn *turn, struct job *job, uint64_t checkpoint, const char *directory)
 {
-    if (!is_finalizing_any(job) && !is_pinned(job, directory)) {
+    if (!is_finalizing_any(job) && !is_pinned(job, directory) && !is_being_written(job)) {
         turn_delete(turn, job, checkpoint, directory);
         return;
     }
@@ -107,7 +113,7 @@ void checkpoint_delete_directory(struct turn *turn, struct job *job, uint64_t ch
 
 void checkpoint_run_deferred_deletes(struct turn *turn, struct job *job)
 {
-    if (job->deferred_deletes.count == 0 || is_finalizing_any(job))
+    if (job->deferred_deletes.count == 0 || is_finalizing_any(job) || is_being_written(job))
         return;
     for (size_t i = 0; i < job->deferred_deletes.count;) {
         struct deferred_delete *deferred = &job->deferred_deletes.items[i];

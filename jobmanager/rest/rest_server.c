@@ -10,11 +10,13 @@
 #include "common/base/vec.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -417,6 +419,25 @@ static void on_daemon_log(void *context, const char *format, va_list args)
     log_debug(LOGGER, "%s", line);
 }
 
+/* As libmicrohttpd does it, but %00 stays as it is: a path or a parameter must not end where a stranger says so. */
+static size_t on_unescape(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context;
+    (void)connection;
+    char *end = text;
+    for (const char *at = text; *at != '\0'; at++) {
+        char hex[3] = {0};
+        if (at[0] == '%' && isxdigit((unsigned char)at[1]) && isxdigit((unsigned char)at[2]))
+            memcpy(hex, at + 1, 2);
+        char byte = (char)strtoul(hex, NULL, 16);
+        if (byte != '\0')
+            at += 2;
+        *end++ = byte != '\0' ? byte : *at;
+    }
+    *end = '\0';
+    return (size_t)(end - text);
+}
+
 static struct error *listen_on(const struct rest_server_options *options, int *out_fd, uint16_t *out_port)
 {
     struct sockaddr_storage storage = {0};
@@ -465,7 +486,7 @@ struct error *rest_server_create(struct jobmanager *jobmanager, uv_loop_t *loop,
     server->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_SUPPRESS_DATE_NO_CLOCK | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access, server,
         MHD_OPTION_EXTERNAL_LOGGER, on_daemon_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
         MHD_OPTION_CONNECTION_LIMIT, options->connections_max, MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)65536, MHD_OPTION_END);
     if (server->daemon == NULL) {
