@@ -29,8 +29,9 @@ class Environment:
         self.name = None
         self.random = random.Random(seed)
 
-    def begin(self, name):
+    def begin(self, name, test):
         self.name = name
+        self.test = test
         self.directory = os.path.join(self.root, name)
         os.makedirs(self.directory)
         self.random = random.Random(f"{self.seed}-{name}")
@@ -70,7 +71,21 @@ class Environment:
             finally:
                 cluster.destroy()
         self.closers, self.clusters = [], []
+        if passed and problem is None and not getattr(self.test, "crashes_on_purpose", False):
+            problem = find_reports(self.directory)
         return problem
+
+
+def find_reports(directory):
+    """The first line of a log that a sanitizer or a broken invariant left; leaks at exit are among them."""
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            if name.endswith((".log", ".out")):
+                with open(os.path.join(folder, name), errors="replace") as f:
+                    for line in f:
+                        if "Sanitizer" in line or "runtime error:" in line or "invariant broken" in line:
+                            return f"{name}: {line.strip()}"
+    return None
 
 
 def tail(path, lines=40):
@@ -115,7 +130,7 @@ def main():
     try:
         for name, test in tests:
             started = time.monotonic()
-            env.begin(name)
+            env.begin(name, test)
             passed = False
             try:
                 test(env)
