@@ -90,13 +90,15 @@ static void set_failure(struct job *job, const char *exception, const char *text
     job->failure_class = heap_strdup(exception);
 }
 
-static void go_failing(struct turn *turn, struct job *job, const char *exception, const char *text, bool is_recoverable)
+/* What users see then is the cause with the reason above it that nothing restarts the job, as Flink has it. */
+static void go_failing(struct turn *turn, struct job *job, const struct execution *execution, const char *text, bool is_recoverable)
 {
     char *strategy = restart_strategy_text(&job->settings.restart);
     char *whole = is_recoverable ? heap_printf(EXCEPTION_JOB ": Recovery is suppressed by %s\nCaused by: %s", strategy, text)
                                  : heap_printf(EXCEPTION_JOB ": The failure is not recoverable\nCaused by: %s", text);
     free(strategy);
-    set_failure(job, is_recoverable ? EXCEPTION_JOB : exception, whole);
+    set_failure(job, EXCEPTION_JOB, whole);
+    job_add_exception(turn, job, execution, EXCEPTION_JOB, whole);
     job_set_state(turn, job, JOB_FAILING, whole);
     free(whole);
 }
@@ -119,15 +121,16 @@ void job_fail(struct turn *turn, struct job *job, struct execution *execution, c
         execution_set_state(turn, execution, EXECUTION_FAILED, text);
     if (job->state != JOB_RUNNING) /* the attempt is already being ended */
         return;
-    job_add_exception(turn, job, execution, exception, text);
     if (execution == NULL)
         turn_log(turn, LOG_INFO, "JobMaster", "Trying to recover from a global failure.\n%s", text);
     int64_t delay_ms = 0;
     bool may_restart = restart_strategy_failed(&job->settings.restart, &job->restart, turn->now_ms, coordinator_random(turn->coordinator), &delay_ms);
-    if (may_restart && is_recoverable)
+    if (may_restart && is_recoverable) {
+        job_add_exception(turn, job, execution, exception, text);
         go_restarting(turn, job, execution, delay_ms);
-    else
-        go_failing(turn, job, exception, text, is_recoverable);
+    } else {
+        go_failing(turn, job, execution, text, is_recoverable);
+    }
     checkpoints_suspend(turn, job, "Checkpoint Coordinator is suspending.");
     attempt_end(turn, job, true);
     job_check_quiet(turn, job);

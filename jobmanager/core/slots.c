@@ -92,11 +92,15 @@ void slots_wait(struct turn *turn, struct job *job)
     }
     job->slot_deadline_ms = deadline + REQUIREMENT_CHECK_DELAY_MS;
     vec_push(&turn->coordinator->waiting, job);
-    turn_log(turn, LOG_INFO, "SlotManager",
+    char *current = coordinator->taskmanagers.count == 0
+                        ? heap_strdup("(none)")
+                        : heap_printf("%zu taskmanagers, %" PRIu32 " slots, %" PRIu32 " free", coordinator->taskmanagers.count, coordinator->slot_count,
+                                      coordinator->free_slot_count);
+    turn_log(turn, LOG_INFO, "FineGrainedSlotManager",
              "Matching resource requirements against available resources.\nMissing resources:\n\t Job %s\n\t\tResourceRequirement{"
-             "resourceProfile=ResourceProfile{UNKNOWN}, numberOfRequiredSlots=%" PRIu32 "}\nCurrent resources:\n\t%zu taskmanagers, %" PRIu32
-             " slots, %" PRIu32 " free",
-             id_format(job->id).hex, job->slot_count, coordinator->taskmanagers.count, coordinator->slot_count, coordinator->free_slot_count);
+             "resourceProfile=ResourceProfile{UNKNOWN}, numberOfRequiredSlots=%" PRIu32 "}\nCurrent resources:\n\t%s",
+             id_format(job->id).hex, job->slot_count, current);
+    free(current);
     job_touch(turn, job);
 }
 
@@ -132,7 +136,7 @@ void slots_deadline(struct turn *turn, struct job *job)
 {
     static const char text[] = EXCEPTION_NO_RESOURCE ": Could not acquire the minimum required resources.";
     const struct coordinator *coordinator = turn->coordinator;
-    turn_log(turn, LOG_WARN, "SlotManager", "Could not fulfill resource requirements of job %s.", id_format(job->id).hex);
+    turn_log(turn, LOG_WARN, "FineGrainedSlotManager", "Could not fulfill resource requirements of job %s.", id_format(job->id).hex);
     turn_log(turn, LOG_WARN, "DeclarativeSlotPoolBridge",
              "Could not acquire the minimum required resources, failing slot requests. Acquired: []. Current slot pool status: Registered "
              "TMs: %zu, registered slots: %" PRIu32 " free slots: %" PRIu32,

@@ -54,8 +54,9 @@ def exceptions(cluster, job):
 
 
 def latest_checkpoint(cluster, job):
-    """Details, with books, of the newest completed checkpoint."""
-    newest = cluster.checkpoints(job)["latest"]["completed"] or cluster.checkpoints(job)["latest"]["savepoint"]
+    """Details, with books, of the newest completed checkpoint or savepoint."""
+    latest = cluster.checkpoints(job)["latest"]
+    newest = max(filter(None, (latest["completed"], latest["savepoint"])), key=lambda checkpoint: checkpoint["id"])
     return cluster.get(f"/jobs/{job}/checkpoints/details/{newest['id']}")
 
 
