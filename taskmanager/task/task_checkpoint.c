@@ -66,6 +66,7 @@ struct error *task_take_checkpoint(struct task *task, struct barrier barrier, in
     }
     report->async_start_ns = clock_mono_ns();
     report->sync_ns = report->async_start_ns - start_ns;
+    time_histogram_add(&task->sync_times, report->sync_ns);
     task->host.on_snapshot(task->host.arg, report);
     return NULL;
 }

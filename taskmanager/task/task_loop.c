@@ -206,9 +206,15 @@ static struct error *task_deliver_change(struct task *task, uint32_t edge, struc
 
 static struct error *task_process_rows(struct task *task, uint32_t edge, struct batch *batch)
 {
-    int64_t start_ns = clock_mono_ns();
+    const atomic_llong *blocked_ns = &task->clock.total_ns[TASK_TIME_HARD_BLOCKED];
+    int64_t start_ns = clock_mono_ns(), start_blocked_ns = atomic_load_explicit(blocked_ns, memory_order_relaxed);
     TRY(operator_chain_process(task->chain, edge, batch));
-    task->row_ns = (clock_mono_ns() - start_ns) / batch->row_count;
+    int64_t spent_ns = clock_mono_ns() - start_ns;
+    int64_t busy_ns = spent_ns - (atomic_load_explicit(blocked_ns, memory_order_relaxed) - start_blocked_ns);
+    task->row_ns = spent_ns / batch->row_count;
+    time_histogram_add(&task->batch_times, busy_ns);
+    if (task->report_count > 0)
+        time_histogram_add(&task->snapshot_batch_times, busy_ns);
     return NULL;
 }
 

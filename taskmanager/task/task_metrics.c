@@ -94,6 +94,9 @@ json_t *task_metrics(struct task *task)
     set_time_metrics(json, task);
     set_integer(json, "checkpointAlignmentTime", atomic_load(&task->alignment_ns_last));
     set_integer(json, "checkpointStartDelayNanos", atomic_load(&task->start_delay_ns_last));
+    time_histogram_put_json(&task->sync_times, "checkpointSyncTimeUs", json);
+    time_histogram_put_json(&task->batch_times, "batchTimeUs", json);
+    time_histogram_put_json(&task->snapshot_batch_times, "batchTimeDuringSnapshotUs", json);
     set_integer(json, "mailboxQueueSize", atomic_load(&task->mail_count));
     set_operators(json, task);
     return json;

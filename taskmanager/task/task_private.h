@@ -3,6 +3,7 @@
 #define MILLRACE_TASK_TASK_PRIVATE_H
 
 #include "taskmanager/task/task.h"
+#include "taskmanager/task/time_histogram.h"
 #include "taskmanager/time/watermark_valve.h"
 
 #include "common/base/vec.h"
@@ -31,6 +32,7 @@ struct task {
     int wake_fd;
     atomic_bool is_sleeping;
     atomic_bool is_cancelled;
+    atomic_bool is_aborting; /* cancelled, or failed: nothing is waited for any more */
 
     /* published for others */
     const char *const *_Atomic current_function; /* the thread's own variable; NULL before it runs */
@@ -40,6 +42,9 @@ struct task {
     atomic_ullong bytes_in;
     atomic_llong alignment_ns_last;
     atomic_llong start_delay_ns_last;
+    struct time_histogram sync_times;           /* of snapshots on the task thread */
+    struct time_histogram batch_times;          /* of input batches, waits for output excluded */
+    struct time_histogram snapshot_batch_times; /* those of them that ran while a worker held a snapshot: page copies */
     pthread_mutex_t metrics_lock;
     json_t *operators;         /* as last published */
 
