@@ -190,7 +190,7 @@ void checkpoint_mark_damaged(struct turn *turn, struct job *job, uint64_t checkp
         turn_log(turn, LOG_WARN, "CheckpointCoordinator", "Job %s falls back to %s %" PRIu64 " at %s.", id_format(job->id).hex,
                  next.is_savepoint ? "savepoint" : "checkpoint", next.id, next.directory);
     else if (!job->initial_is_damaged)
-        turn_log(turn, LOG_ERROR, "CheckpointCoordinator", "Job %s has no other checkpoint: it starts from scratch.", id_format(job->id).hex);
+        turn_log(turn, LOG_ERROR, "CheckpointCoordinator", "Job %s has no other checkpoint to go on from.", id_format(job->id).hex);
 }
 
 /* ---------------------------------------------------------------- statistics */

@@ -90,13 +90,25 @@ static void set_failure(struct job *job, const char *exception, const char *text
     job->failure_class = heap_strdup(exception);
 }
 
+/* It had checkpoints, or was started from one, and none is intact: to start from scratch would be to count everything anew. */
+static bool has_lost_its_state(const struct job *job)
+{
+    return restore_choose(job).metadata == NULL && (job->checkpoints.latest_completed != NULL || job->initial_is_damaged);
+}
+
 /* What users see then is the cause with the reason above it that nothing restarts the job, as Flink has it. */
 static void go_failing(struct turn *turn, struct job *job, const struct execution *execution, const char *text, bool is_recoverable)
 {
-    char *strategy = restart_strategy_text(&job->settings.restart);
-    char *whole = is_recoverable ? heap_printf(EXCEPTION_JOB ": Recovery is suppressed by %s\nCaused by: %s", strategy, text)
-                                 : heap_printf(EXCEPTION_JOB ": The failure is not recoverable\nCaused by: %s", text);
-    free(strategy);
+    char *reason = has_lost_its_state(job) ? heap_strdup("The failure is not recoverable: no intact checkpoint is left")
+                   : !is_recoverable       ? heap_strdup("The failure is not recoverable")
+                                           : NULL;
+    if (reason == NULL) {
+        char *strategy = restart_strategy_text(&job->settings.restart);
+        reason = heap_printf("Recovery is suppressed by %s", strategy);
+        free(strategy);
+    }
+    char *whole = heap_printf(EXCEPTION_JOB ": %s\nCaused by: %s", reason, text);
+    free(reason);
     set_failure(job, EXCEPTION_JOB, whole);
     job_add_exception(turn, job, execution, EXCEPTION_JOB, whole);
     job_set_state(turn, job, JOB_FAILING, whole);
@@ -125,7 +137,7 @@ void job_fail(struct turn *turn, struct job *job, struct execution *execution, c
         turn_log(turn, LOG_INFO, "JobMaster", "Trying to recover from a global failure.\n%s", text);
     int64_t delay_ms = 0;
     bool may_restart = restart_strategy_failed(&job->settings.restart, &job->restart, turn->now_ms, coordinator_random(turn->coordinator), &delay_ms);
-    if (may_restart && is_recoverable) {
+    if (may_restart && is_recoverable && !has_lost_its_state(job)) {
         job_add_exception(turn, job, execution, exception, text);
         go_restarting(turn, job, execution, delay_ms);
     } else {

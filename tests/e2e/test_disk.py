@@ -147,16 +147,16 @@ def test_disk_full(env):
     cluster.wait(lambda: not os.path.exists(os.path.join(disk.path, "checkpoints", job)), 5, "the cancelled job's checkpoints to be deleted")
 
 
-def test_state_file_vanishes(env):
-    """Somebody deletes a running job's checkpoints: the next failure says what is missing and falls back, and the job goes on."""
+def test_all_checkpoints_vanish(env):
+    """Somebody deletes the files of all of a running job's checkpoints: at the next failure they are named, and the job ends in FAILED.
+    It does not start from scratch as if it had never counted."""
     kafka = env.kafka()
     cluster = env.cluster(1)
     produce(kafka, env.topic("in"), [event(1) for _ in range(5)])
     job = run_records(cluster, kafka, "--topics", env.topic("in"), "--job", "sums", "--checkpointing", "3600000", output=env.topic("out"))
-    cluster.wait_running(job)
+    wait_rows(cluster, kafka, env.topic("out"), 5)
     cluster.flink("checkpoint", job)
     cluster.wait_checkpoint(job, 1)
-    wait_rows(cluster, kafka, env.topic("out"), 5)
     for folder in folders(os.path.join(cluster.directory, "checkpoints", job)):
         for name in os.listdir(folder):
             if name != "_metadata":
@@ -164,6 +164,7 @@ def test_state_file_vanishes(env):
     cluster.taskmanagers[0].kill()
     cluster.taskmanagers[0].wait()
     cluster.add_taskmanager()
-    cluster.wait(lambda: "will not be used again" in log_text(cluster), 15, "the missing checkpoint to be named")
-    cluster.wait_running(job)
-    cluster.flink("cancel", job)
+    cluster.wait_state(job, "FAILED")
+    assert "no intact checkpoint is left" in exceptions(cluster, job) and "chk-1" in exceptions(cluster, job), exceptions(cluster, job)
+    assert "will not be used again" in log_text(cluster)
+    assert [json.loads(text)["n"] for _, _, text in kafka.read(env.topic("out"))] == [1, 2, 3, 4, 5]
