@@ -81,16 +81,17 @@ $(LIB)/librunner.a: $(call objects,$(SRC_runner))
 $(LIB)/libclient.a: $(call objects,$(SRC_client))
 $(LIB)/libsupport.a: $(call objects,$(SRC_support))
 
+with_libmillrace = -L$(LIB) -Wl,--no-as-needed -lmillrace -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../lib'
 link = @mkdir -p $(@D); $(if $(Q),:,echo) ; $(CC) $(LDFLAGS) -o $@ $(1) $(2)
 $(BUILD)/bin/jobmanager: $(BUILD)/obj/jobmanager/main.o $(LIB)/libjobmanager.a $(COMMON_A)
 	$(call link,$^,$(call pkg,$(LIBS_jobmanager) $(LIBS_common)) -ldl -lm)
 $(BUILD)/bin/job-compiler: $(call objects,$(SRC_compiler)) $(COMMON_A) | $(LIBMILLRACE)
-	$(call link,$^,-L$(LIB) -Wl$(comma)--no-as-needed -lmillrace -Wl$(comma)--as-needed -Wl$(comma)-rpath$(comma)'$$ORIGIN/../lib' $(call pkg,$(LIBS_common)) -ldl -lm)
+	$(call link,$^,$(with_libmillrace) $(call pkg,$(LIBS_common)) -ldl -lm)
 $(BUILD)/bin/taskmanager: $(BUILD)/obj/taskmanager/agent/main.o $(LIB)/libagent.a $(COMMON_A)
 	$(call link,$^,$(call pkg,$(LIBS_common)) -ldl -lm)
 # The runner preloads libmillrace, so that user code that was linked against it resolves.
 $(BUILD)/bin/task-runner: $(BUILD)/obj/taskmanager/runner_main.o $(LIB)/librunner.a $(COMMON_A) | $(LIBMILLRACE)
-	$(call link,$^,-L$(LIB) -Wl$(comma)--no-as-needed -lmillrace -Wl$(comma)--as-needed -Wl$(comma)-rpath$(comma)'$$ORIGIN/../lib' $(call pkg,$(LIBS_runner) $(LIBS_common)) -ldl -lm)
+	$(call link,$^,$(with_libmillrace) $(call pkg,$(LIBS_runner) $(LIBS_common)) -ldl -lm)
 $(BUILD)/bin/flink: $(BUILD)/obj/client/cli/main.o $(LIB)/libclient.a $(COMMON_A)
 	$(call link,$^,$(call pkg,$(LIBS_client) $(LIBS_common)) -ldl -lm)
 
@@ -119,12 +120,14 @@ $(foreach s,$(SRC_tools),$(eval $(call tool_rule,$(s))))
 includes = $(shell grep -l '^\#include "$(1)' $(2) 2>/dev/null)
 parts_of = $(if $(call includes,tests/support,$(1)),$(LIB)/libsupport.a) $(if $(call includes,jobmanager/,$(1)),$(LIB)/libjobmanager.a) \
            $(if $(call includes,taskmanager/agent,$(1)),$(LIB)/libagent.a) \
-           $(if $(call includes,taskmanager/[^a]\|tests/support,$(1)),$(LIB)/librunner.a) $(if $(call includes,client/,$(1)),$(LIB)/libclient.a) $(COMMON_A)
+           $(if $(call includes,taskmanager/[^a]\|tests/support,$(1)),$(LIB)/librunner.a) \
+           $(if $(call includes,client/,$(1)),$(LIB)/libclient.a) $(COMMON_A)
 LIBS_all := check rdkafka libmicrohttpd libcurl $(LIBS_common)
 # $(call test_program,directory,source)
 define test_program
 $(BUILD)/$(1)/$(basename $(notdir $(2))): $(BUILD)/obj/$(2:.c=.o) $(3) $(call parts_of,$(2))
-	$$(call link,$(BUILD)/obj/$(2:.c=.o) $(3) -Wl$$(comma)--start-group $(call parts_of,$(2)) -Wl$$(comma)--end-group,-rdynamic $$(call pkg,$(LIBS_all)) -ldl -lm)
+	$$(call link,$(BUILD)/obj/$(2:.c=.o) $(3) -Wl$$(comma)--start-group $(call parts_of,$(2)) -Wl$$(comma)--end-group,\
+	    -rdynamic $$(call pkg,$(LIBS_all)) -ldl -lm)
 endef
 unit: $(UNIT)
 $(foreach s,$(SRC_unit),$(eval $(call test_program,tests,$(s),)))

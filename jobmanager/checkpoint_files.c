@@ -194,8 +194,8 @@ static void read_done(struct error *err, void *argument)
     free(work);
 }
 
-void checkpoint_files_read(struct jobmanager *jobmanager, const char *path, void (*done)(json_t *metadata, const char *directory, struct error *err, void *argument),
-                           void *argument)
+void checkpoint_files_read(struct jobmanager *jobmanager, const char *path,
+                           void (*done)(json_t *metadata, const char *directory, struct error *err, void *argument), void *argument)
 {
     struct read_work *work = heap_new(struct read_work);
     work->path = heap_strdup(path);

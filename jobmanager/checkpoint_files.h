@@ -11,8 +11,8 @@ void checkpoint_files_write(struct jobmanager *jobmanager, struct action *action
 void checkpoint_files_delete(struct jobmanager *jobmanager, struct action *action);
 /* Reads the metadata behind a user's path. done gets the metadata (taken) and its directory (borrowed), or an error
  * (taken) and NULLs. */
-void checkpoint_files_read(struct jobmanager *jobmanager, const char *path, void (*done)(json_t *metadata, const char *directory, struct error *err, void *argument),
-                           void *argument);
+void checkpoint_files_read(struct jobmanager *jobmanager, const char *path,
+                           void (*done)(json_t *metadata, const char *directory, struct error *err, void *argument), void *argument);
 /* Looks whether path is a savepoint and asks the core to delete it; the operation gets the result. */
 void checkpoint_files_dispose(struct jobmanager *jobmanager, struct id trigger_id, const char *path);
 

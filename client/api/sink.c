@@ -62,7 +62,8 @@ struct mr_stream *mr_sink_kafka(struct mr_stream *stream, const char *name, cons
         problem = "topic is missing";
     else if ((size_t)options->guarantee >= sizeof guarantees / sizeof guarantees[0])
         problem = "guarantee is none of its enumerators";
-    else if (options->guarantee == MR_GUARANTEE_EXACTLY_ONCE && (options->transactional_id_prefix == NULL || *options->transactional_id_prefix == '\0'))
+    else if (options->guarantee == MR_GUARANTEE_EXACTLY_ONCE &&
+             (options->transactional_id_prefix == NULL || *options->transactional_id_prefix == '\0'))
         problem = "exactly once needs a transactional_id_prefix of its own";
     if (problem != NULL) {
         api_fail(env, "%s: %s", who, problem);
@@ -98,7 +99,8 @@ struct mr_stream *mr_sink_file(struct mr_stream *stream, const char *name, const
     json_t *format = api_format_options(stream->env, who, &options->format, stream->type);
     if (format == NULL)
         return failed_of(stream);
-    return add_committed_sink(stream, name, "file-sink-writer", "file-sink-committer", json_pack("{s:s, s:o}", "path", options->path, "format", format),
+    return add_committed_sink(stream, name, "file-sink-writer", "file-sink-committer",
+                              json_pack("{s:s, s:o}", "path", options->path, "format", format),
                               json_pack("[o]", column("file", "STRING", false)));
 }
 

@@ -69,7 +69,9 @@ json_t *api_watermark_options(struct mr_env *env, const char *who, const struct 
     if (watermarks->column != NULL) {
         int index = api_field_index(type, watermarks->column, strlen(watermarks->column));
         if (index < 0 || type->fields[index].type != MR_TIMESTAMP) {
-            api_fail(env, index < 0 ? "%s: the event time \"%s\" is no field of the record %s" : "%s: the event time \"%s\" of the record %s is no mr_timestamp",
+            api_fail(env,
+                     index < 0 ? "%s: the event time \"%s\" is no field of the record %s"
+                               : "%s: the event time \"%s\" of the record %s is no mr_timestamp",
                      who, watermarks->column, type->name);
             json_decref(json);
             return NULL;
@@ -173,7 +175,8 @@ static bool check_kafka_source(struct mr_env *env, const char *who, const struct
         problem = "start or end is none of its enumerators";
     else if (needs_group && options->group_id == NULL)
         problem = "group offsets need a group_id";
-    else if ((options->start == MR_START_OFFSETS && options->start_offsets == NULL) || (options->end == MR_UNTIL_OFFSETS && options->end_offsets == NULL))
+    else if ((options->start == MR_START_OFFSETS && options->start_offsets == NULL) ||
+             (options->end == MR_UNTIL_OFFSETS && options->end_offsets == NULL))
         problem = "specific offsets need a list of them";
     else if ((options->on_error == MR_ON_ERROR_DEAD_LETTER) != (options->dead_letter_topic != NULL))
         problem = "dead_letter_topic belongs to MR_ON_ERROR_DEAD_LETTER, and only to it";

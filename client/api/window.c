@@ -212,8 +212,9 @@ static json_t *builtin_json(struct mr_env *env, const char *who, const struct mr
     int field = builtin->field != NULL ? api_field_index(input, builtin->field, strlen(builtin->field)) : -1;
     int as = api_field_index(output, builtin->as, strlen(builtin->as));
     if ((size_t)builtin->kind >= sizeof kinds / sizeof kinds[0] || (field < 0 && (builtin->field != NULL || builtin->kind != MR_COUNT)) || as < 0) {
-        api_fail(env, as < 0 ? "%s: the output record %s has no field for aggregate \"%s\"" : "%s: the record %s has no field for aggregate \"%s\"", who,
-                 as < 0 ? output->name : input->name, builtin->as);
+        api_fail(env,
+                 as < 0 ? "%s: the output record %s has no field for aggregate \"%s\"" : "%s: the record %s has no field for aggregate \"%s\"",
+                 who, as < 0 ? output->name : input->name, builtin->as);
         return NULL;
     }
     enum mr_type type = field >= 0 ? input->fields[field].type : MR_INT64;
@@ -240,8 +241,8 @@ static bool check_builtin_output(struct mr_windowed *windowed, const char *who, 
             is_filled = strcmp(key->name, field->name) == 0 && key->type == field->type;
         }
         if (!is_filled) {
-            api_fail(stream->env, "%s: field \"%s\" of the output record %s is no aggregate, no key, and no window_start or window_end", who, field->name,
-                     output->name);
+            api_fail(stream->env, "%s: field \"%s\" of the output record %s is no aggregate, no key, and no window_start or window_end",
+                     who, field->name, output->name);
             return false;
         }
     }

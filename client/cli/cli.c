@@ -162,7 +162,8 @@ struct error *cli_parse_job_id(const char *text, struct id *out)
 {
     if (id_parse(text, out))
         return NULL;
-    return error_new(INVALID_ARGUMENT, "Cannot parse JobID from \"%s\". The expected format is [0-9a-fA-F]{32}, e.g. fd72014d4c864993a2e5a9287b4a9c5d.", text);
+    return error_new(INVALID_ARGUMENT, "Cannot parse JobID from \"%s\". The expected format is [0-9a-fA-F]{32}, e.g. "
+                                       "fd72014d4c864993a2e5a9287b4a9c5d.", text);
 }
 
 struct error *cli_wait_operation(struct rest_client *client, const char *path, json_t **out)

@@ -91,7 +91,8 @@ static struct error *parse_option(struct cli_command *command, int argc, char **
     else if (*index + 1 < argc && (argv[*index + 1][0] != '-' || !is_optional))
         command->values[option] = argv[++*index];
     else if (!is_optional)
-        return error_new(INVALID_ARGUMENT, "Missing argument for option: %s", rows[option].short_name != NULL ? rows[option].short_name : rows[option].long_name);
+        return error_new(INVALID_ARGUMENT, "Missing argument for option: %s",
+                         rows[option].short_name != NULL ? rows[option].short_name : rows[option].long_name);
     return NULL;
 }
 

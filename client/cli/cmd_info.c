@@ -129,7 +129,8 @@ static void print_node(const struct job_operator *op, const uint32_t *numbers, u
     print_text(op->description != NULL ? op->description : op->name);
     printf(",\n    \"parallelism\" : %u", op->parallelism);
     for (uint32_t i = 0; i < op->input_count; i++)
-        printf("%s{\n      \"id\" : %u,\n      \"ship_strategy\" : \"%s\",\n      \"side\" : \"second\"\n    }", i == 0 ? ",\n    \"predecessors\" : [ " : ", ",
+        printf("%s{\n      \"id\" : %u,\n      \"ship_strategy\" : \"%s\",\n      \"side\" : \"second\"\n    }",
+               i == 0 ? ",\n    \"predecessors\" : [ " : ", ",
                numbers[op->inputs[i].source], partitioning_name(op->inputs[i].partitioning));
     printf("%s\n  }", op->input_count > 0 ? " ]" : "");
 }

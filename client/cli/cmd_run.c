@@ -100,7 +100,8 @@ static struct error *program_failure(struct error *err)
     if (own != NULL)
         failure = cli_failure(NULL, "%s", own);
     else
-        failure = cli_failure(error_new(INTERNAL, "%s", err->message), INVOCATION_EXCEPTION "The main method caused an error: Failed to execute job.");
+        failure = cli_failure(error_new(INTERNAL, "%s", err->message),
+                              INVOCATION_EXCEPTION "The main method caused an error: Failed to execute job.");
     error_free(err);
     return failure;
 }
@@ -253,7 +254,8 @@ static struct error *wait_for_end(const struct cli_command *command, struct rest
     if (err == NULL)
         return NULL;
     err = cli_failure(err, INVOCATION_EXCEPTION "Job failed (JobID: %s)", id_format(job).hex);
-    return cli_failure(err, INVOCATION_EXCEPTION "The main method caused an error: " INVOCATION_EXCEPTION "Job failed (JobID: %s)", id_format(job).hex);
+    return cli_failure(err, INVOCATION_EXCEPTION "The main method caused an error: " INVOCATION_EXCEPTION "Job failed (JobID: %s)",
+                       id_format(job).hex);
 }
 
 /* -D $internal.pipeline.job-id fixes the id. */

@@ -251,7 +251,8 @@ struct error *cmd_checkpoint(const struct cli_command *command)
     if (err != NULL)
         err = cli_failure(err, "org.apache.flink.util.FlinkException: Failed to trigger a checkpoint for the job %s.", id_format(job).hex);
     else
-        printf("Checkpoint%s %s for job %s completed.\nYou can resume your program from this checkpoint with the run command.\n", is_full ? "(FULL)" : "",
+        printf("Checkpoint%s %s for job %s completed.\nYou can resume your program from this checkpoint with the run command.\n",
+               is_full ? "(FULL)" : "",
                number, id_format(job).hex);
     free(path);
     free(id);

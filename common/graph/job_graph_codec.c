@@ -195,8 +195,8 @@ static struct error *read_side_outputs(const struct place *place, const json_t *
 
 static struct error *read_operator(json_t *json, size_t index, struct job_operator *op)
 {
-    static const char *const known[] = {"id",       "uid",         "name",    "description", "type",         "slot_sharing_group", "parallelism", "max_parallelism",
-                                        "chaining", "options", "schema",      "side_outputs", "inputs",             NULL};
+    static const char *const known[] = {"id", "uid", "name", "description", "type", "slot_sharing_group", "parallelism",
+                                        "max_parallelism", "chaining", "options", "schema", "side_outputs", "inputs", NULL};
     struct place place = {"operator", index, json_string_value(json_object_get(json, "name"))};
     if (!json_is_object(json))
         return bad_member(NULL, "operators", "must be an array of objects");

@@ -156,7 +156,8 @@ static struct error *with_output(const struct run *run, struct error *err)
         return err;
     size_t message_length = strlen(err->message);
     message_length -= message_length > 0 && err->message[message_length - 1] == '.';
-    struct error *longer = error_create(err->code, err->file, err->line, "%.*s; it printed:\n%.*s", (int)message_length, err->message, (int)length, text);
+    struct error *longer = error_create(err->code, err->file, err->line, "%.*s; it printed:\n%.*s", (int)message_length, err->message,
+                                        (int)length, text);
     if (err->hint != NULL)
         longer = error_with_hint(longer, "%s", err->hint);
     error_free(err);
@@ -207,7 +208,8 @@ static struct error *judge_end(const struct run *run, size_t document_count)
 {
     const char *entry = run->request->entry;
     if (run->is_timed_out)
-        return error_with_hint(error_new(TIMEOUT, "the program's %s did not end within %" PRId64 " ms and was killed", entry, run->request->timeout_ms),
+        return error_with_hint(error_new(TIMEOUT, "the program's %s did not end within %" PRId64 " ms and was killed", entry,
+                                         run->request->timeout_ms),
                                "a program only describes its job; see program.compile.timeout");
     if (WIFSIGNALED(run->wait_status)) {
         int number = WTERMSIG(run->wait_status);
@@ -217,10 +219,11 @@ static struct error *judge_end(const struct run *run, size_t document_count)
     }
     int code = run->state->stage == CALL_RETURNED ? run->state->return_code : WEXITSTATUS(run->wait_status);
     if (code != 0)
-        return error_new(INVALID_PROGRAM, run->state->stage == CALL_RETURNED ? "the program's %s returned %d" : "the program's %s called exit(%d)", entry,
-                         code);
+        return error_new(INVALID_PROGRAM,
+                         run->state->stage == CALL_RETURNED ? "the program's %s returned %d" : "the program's %s called exit(%d)", entry, code);
     if (document_count == 0)
-        return error_with_hint(error_new(INVALID_PROGRAM, "The program didn't contain a Flink job. Perhaps you forgot to call mr_execute() on the environment."),
+        return error_with_hint(error_new(INVALID_PROGRAM, "The program didn't contain a Flink job. "
+                                                          "Perhaps you forgot to call mr_execute() on the environment."),
                                "return mr_execute(env, \"name\") from main");
     if (document_count > 1)
         return error_new(INVALID_PROGRAM, "mr_execute was called %zu times: a program is one job", document_count);

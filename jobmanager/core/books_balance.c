@@ -94,7 +94,8 @@ static int64_t input_difference(const struct job *job, const json_t *sums, uint3
             continue;
         const json_t *source = books_of(sums, &job->graph->operators[edge->source]);
         int64_t rows = edge->side_output < 0 ? count_of(source, "rows_out")
-                                             : json_integer_value(json_array_get(json_object_get(source, "side_rows_out"), (size_t)edge->side_output));
+                                             : json_integer_value(json_array_get(json_object_get(source, "side_rows_out"),
+                                                                                 (size_t)edge->side_output));
         sent += edge->partitioning == PARTITION_BROADCAST ? rows * operator->parallelism : rows;
         *has_edges = true;
     }
@@ -118,7 +119,8 @@ static void check_input(const struct job *job, const json_t *sums, uint32_t targ
     snprintf(key, sizeof key, "%s:%" PRIu32, id_format(operator->id).hex, input);
     difference -= json_integer_value(json_object_get(job->books_baseline, key));
     if (has_edges && difference != 0)
-        add_fault(faults, heap_printf("input %" PRIu32 " of %s: %" PRId64 " rows %s", input, operator->name, difference < 0 ? -difference : difference,
+        add_fault(faults, heap_printf("input %" PRIu32 " of %s: %" PRId64 " rows %s", input, operator->name,
+                                      difference < 0 ? -difference : difference,
                                       difference < 0 ? "came that nobody sent" : "were sent and did not come"));
 }
 

@@ -78,7 +78,8 @@ static void collect_copies(const struct checkpoint *checkpoint, struct action *w
             const char *path = json_string_value(json_object_get(handle, "path"));
             if (path == NULL)
                 continue;
-            struct file_copy copy = {.from = heap_printf("%s/%s", execution->final_directory, path), .to = heap_printf("%s/%s", checkpoint->directory, path)};
+            struct file_copy copy = {.from = heap_printf("%s/%s", execution->final_directory, path),
+                                     .to = heap_printf("%s/%s", checkpoint->directory, path)};
             bool is_there = false;
             for (size_t c = first; c < copies.count; c++)
                 is_there = is_there || strcmp(copies.items[c].to, copy.to) == 0;

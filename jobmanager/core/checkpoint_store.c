@@ -170,8 +170,8 @@ void checkpoint_mark_damaged(struct turn *turn, struct job *job, uint64_t checkp
         struct checkpoint *checkpoint = job->retained.items[i];
         if (checkpoint->id != checkpoint_id)
             continue;
-        turn_log(turn, LOG_ERROR, "CheckpointCoordinator", "Checkpoint %" PRIu64 " of job %s at %s is damaged and will not be used again: %s", checkpoint_id,
-                 id_format(job->id).hex, checkpoint->directory, what);
+        turn_log(turn, LOG_ERROR, "CheckpointCoordinator", "Checkpoint %" PRIu64 " of job %s at %s is damaged and will not be used again: %s",
+                 checkpoint_id, id_format(job->id).hex, checkpoint->directory, what);
         checkpoint_set_state(turn, checkpoint, CHECKPOINT_DAMAGED);
         retained_remove(job, i);
         found = "";

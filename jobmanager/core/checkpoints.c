@@ -158,8 +158,8 @@ static void checkpoint_fail(struct turn *turn, struct checkpoint *checkpoint, co
     if (counts)
         job->consecutive_failed_checkpoints++;
     turn_log(turn, LOG_WARN, "CheckpointFailureManager",
-             "Failed to trigger or complete checkpoint %" PRIu64 " for job %s. (%" PRIu32 " consecutive failed attempts so far)\n%s: %s", checkpoint->id,
-             id_format(job->id).hex, job->consecutive_failed_checkpoints, EXCEPTION_CHECKPOINT, reason);
+             "Failed to trigger or complete checkpoint %" PRIu64 " for job %s. (%" PRIu32 " consecutive failed attempts so far)\n%s: %s",
+             checkpoint->id, id_format(job->id).hex, job->consecutive_failed_checkpoints, EXCEPTION_CHECKPOINT, reason);
     checkpoint_abort(turn, checkpoint, reason);
     checkpoint_run_deferred_deletes(turn, job);
     if (counts && job->consecutive_failed_checkpoints > job->settings.checkpoint_tolerable_failures) {
@@ -187,8 +187,9 @@ static void answer_failed_stop(struct turn *turn, struct job *job)
     if (savepoint == NULL)
         return;
     struct error *err = error_new(CONFLICT,
-                                  "A savepoint has been created at: %s, but the corresponding job %s failed during stopping. The savepoint is consistent, "
-                                  "but might have uncommitted transactions. If you want to commit the transaction please restart a job from this savepoint.",
+                                  "A savepoint has been created at: %s, but the corresponding job %s failed during stopping. The savepoint "
+                                  "is consistent, but might have uncommitted transactions. If you want to commit the transaction please "
+                                  "restart a job from this savepoint.",
                                   savepoint->directory, id_format(job->id).hex);
     turn_answer(turn, job->id, job->stop_trigger_id, savepoint->kind, savepoint->id, savepoint->directory, err, EXCEPTION_STOP);
     checkpoint_unref(job->stop_savepoint);
@@ -314,7 +315,8 @@ static void send_triggers(struct turn *turn, const struct checkpoint *checkpoint
 }
 
 /* request NULL: a periodic one. */
-static void checkpoint_begin(struct turn *turn, struct job *job, enum checkpoint_kind kind, const char *parent, const struct checkpoint_request *request)
+static void checkpoint_begin(struct turn *turn, struct job *job, enum checkpoint_kind kind, const char *parent,
+                             const struct checkpoint_request *request)
 {
     struct checkpoint *checkpoint = checkpoint_create(turn, job, kind, parent);
     if (request != NULL) {
@@ -387,7 +389,8 @@ void checkpoint_requested(struct turn *turn, const struct event *event)
                     error_new(NOT_FOUND, "Could not find Flink job (%s)", id_format(id).hex), EXCEPTION_JOB_NOT_FOUND);
         return;
     }
-    struct checkpoint_request request = {.trigger_id = event->trigger.trigger_id, .kind = event->trigger.kind, .cancel_job = event->trigger.cancel_job};
+    struct checkpoint_request request = {.trigger_id = event->trigger.trigger_id, .kind = event->trigger.kind,
+                                         .cancel_job = event->trigger.cancel_job};
     if (event->trigger.directory != NULL)
         request.directory = heap_strdup(event->trigger.directory);
     struct error *err = request_check(job, &request);
@@ -517,8 +520,9 @@ void checkpoint_declined(struct turn *turn, const struct event *event)
         return;
     const struct error *error = event->ack.error;
     char *text = error != NULL ? error_text(error) : NULL;
-    turn_log(turn, LOG_INFO, "CheckpointCoordinator", "Decline checkpoint %" PRIu64 " by task %s of job %s at %s @ %s (dataPort=%u).%s%s", checkpoint->id,
-             execution->id, id_format(checkpoint->job->id).hex, execution->taskmanager_id, execution->host, execution->data_port,
+    turn_log(turn, LOG_INFO, "CheckpointCoordinator", "Decline checkpoint %" PRIu64 " by task %s of job %s at %s @ %s (dataPort=%u).%s%s",
+             checkpoint->id, execution->id, id_format(checkpoint->job->id).hex, execution->taskmanager_id, execution->host,
+             execution->data_port,
              text != NULL ? "\n" : "", text != NULL ? text : "");
     char *reason = heap_printf(REASON_DECLINED "%s%s", text != NULL ? " " : "", text != NULL ? text : "");
     /* CONFLICT and CANCELLED: the barrier was overtaken, or the task is ending. Nothing is wrong with it. */
@@ -785,7 +789,8 @@ void savepoint_dispose_requested(struct turn *turn, const struct event *event)
         if (job_state_is_terminal(job->state) || job->initial_path == NULL || job->retained.count > 0 || strcmp(job->initial_path, path) != 0)
             continue;
         turn_answer(turn, job->id, event->dispose.trigger_id, CHECKPOINT_KIND_SAVEPOINT, 0, NULL,
-                    error_new(CONFLICT, "Savepoint %s is what the running job %s would recover from: it can be disposed after the job's next checkpoint.",
+                    error_new(CONFLICT, "Savepoint %s is what the running job %s would recover from: it can be disposed after the job's "
+                                        "next checkpoint.",
                               path, id_format(job->id).hex),
                     EXCEPTION_CHECKPOINT);
         return;

@@ -237,7 +237,8 @@ struct job {
     bool is_finish_announced;           /* all tasks FINISHED; runners were told to end */
     struct id stop_trigger_id;          /* its request, answered when the job FINISHED or the stop failed */
     struct checkpoint *stop_savepoint;  /* once COMPLETED; a reference */
-    VEC(struct checkpoint_request { struct id trigger_id; enum checkpoint_kind kind; char *directory; bool cancel_job; }) requests; /* wait for a free place */
+    /* wait for a free place */
+    VEC(struct checkpoint_request { struct id trigger_id; enum checkpoint_kind kind; char *directory; bool cancel_job; }) requests;
     json_t *books_baseline;             /* "<operator>:<input>" -> rows, where a restore changed the graph: see books_balance.c */
     VEC(struct checkpoint *) orphans;   /* failed while their metadata was being written: deleted when the answer comes */
     int64_t next_checkpoint_ms;         /* periodic trigger; INT64_MAX: none */
@@ -321,7 +322,8 @@ struct event {
             const char *reason;       /* CLOSED: may be NULL */
         } taskmanager;
         struct {
-            struct job_graph *graph;  /* taken; chained (vertices set); job_id chosen by the client. The same id again: the first one stays, this is freed */
+            /* taken; chained (vertices set); job_id chosen by the client. The same id again: the first one stays, this is freed */
+            struct job_graph *graph;
             const char *savepoint_path;       /* NULL: fresh start */
             const json_t *savepoint_metadata; /* what the shell read from there; NULL when it failed */
             const struct error *savepoint_error; /* why; the job then becomes FAILED (JobInitializationException) */
@@ -423,8 +425,11 @@ struct action {
             char *text;          /* whole text; continuation lines after \n */
         } log;
         struct {
-            json_t *tasks;       /* DEPLOY's `tasks`: [{execution, vertex, subtask, attempt, slot, restore {checkpoint, directory, handles {operator: […]}, books {operator: {…}}}}]; restore only when restoring */
-            json_t *peers;       /* DEPLOY's `peers`: {"<vertex>_<subtask>": {tm, host, data_port}} of all subtasks; shared between the actions of an epoch */
+            /* DEPLOY's `tasks`: [{execution, vertex, subtask, attempt, slot, restore {checkpoint, directory, handles {operator:
+             * […]}, books {operator: {…}}}}]; restore only when restoring */
+            json_t *tasks;
+            /* DEPLOY's `peers`: {"<vertex>_<subtask>": {tm, host, data_port}} of all subtasks; shared between the actions of an epoch */
+            json_t *peers;
         } deploy;
         struct {
             bool is_kill;        /* CANCEL's mode: kill, else graceful */
@@ -433,7 +438,8 @@ struct action {
             int64_t timestamp;
             char *directory;
             enum checkpoint_kind kind;
-            json_t *executions;  /* array of execution ids that start it on that taskmanager; may be empty (the directory is announced all the same) */
+            /* array of execution ids that start it on that taskmanager; may be empty (the directory is announced all the same) */
+            json_t *executions;
         } trigger;
         struct {
             char *directory;     /* make it if it isn't there */

@@ -137,7 +137,8 @@ static struct taskmanager *execution_place(struct turn *turn, struct execution *
     execution->slot_index = slot->slot_index;
     execution_set_state(turn, execution, EXECUTION_DEPLOYING, NULL);
     char *name = coordinator_task_name(execution);
-    turn_log(turn, LOG_INFO, "ExecutionGraph", "Deploying %s (attempt #%" PRIu32 ") with attempt id %s and vertex id %s_%" PRIu32 " to %s @ %s (dataPort=%u)",
+    turn_log(turn, LOG_INFO, "ExecutionGraph", "Deploying %s (attempt #%" PRIu32 ") with attempt id %s and vertex id %s_%" PRIu32 " to %s "
+                                               "@ %s (dataPort=%u)",
              name, execution->attempt, execution->id, id_format(job->graph->vertices[vertex->index].id).hex, execution->subtask->index,
              taskmanager->id, taskmanager->host, taskmanager->data_port);
     free(name);

@@ -121,9 +121,9 @@ struct error *restore_check(struct turn *turn, struct job *job, const json_t *me
             continue;
         if (!allow_non_restored)
             return error_new(INVALID_ARGUMENT,
-                             "Failed to rollback to checkpoint/savepoint %s. Cannot map checkpoint/savepoint state for operator %s to the new program, "
-                             "because the operator is not available in the new program. If you want to allow to skip this, you can set the "
-                             "--allowNonRestoredState option on the CLI.",
+                             "Failed to rollback to checkpoint/savepoint %s. Cannot map checkpoint/savepoint state for operator %s to the "
+                             "new program, because the operator is not available in the new program. If you want to allow to skip this, "
+                             "you can set the --allowNonRestoredState option on the CLI.",
                              path, hex);
         turn_log(turn, LOG_INFO, "Checkpoints", "Skipping savepoint state for operator %s.", hex);
     }
@@ -231,7 +231,9 @@ json_t *restore_plan_task(const struct restore_plan *plan, const struct job *job
         if (all != NULL)
             json_object_set_new(handles, hex.hex, handles_for(all, first, last));
         const json_t *by_subtask = json_object_get(json_object_get(plan->source.metadata, "books"), hex.hex);
-        json_t *mine = by_subtask != NULL ? books_for(by_subtask, stored_parallelism(plan->source.metadata, hex.hex), vertex->parallelism, subtask) : NULL;
+        json_t *mine = NULL;
+        if (by_subtask != NULL)
+            mine = books_for(by_subtask, stored_parallelism(plan->source.metadata, hex.hex), vertex->parallelism, subtask);
         if (mine != NULL)
             json_object_set_new(books, hex.hex, mine);
     }

@@ -94,7 +94,8 @@ void slots_wait(struct turn *turn, struct job *job)
     vec_push(&turn->coordinator->waiting, job);
     char *current = coordinator->taskmanagers.count == 0
                         ? heap_strdup("(none)")
-                        : heap_printf("%zu taskmanagers, %" PRIu32 " slots, %" PRIu32 " free", coordinator->taskmanagers.count, coordinator->slot_count,
+                        : heap_printf("%zu taskmanagers, %" PRIu32 " slots, %" PRIu32 " free", coordinator->taskmanagers.count,
+                                      coordinator->slot_count,
                                       coordinator->free_slot_count);
     turn_log(turn, LOG_INFO, "FineGrainedSlotManager",
              "Matching resource requirements against available resources.\nMissing resources:\n\t Job %s\n\t\tResourceRequirement{"

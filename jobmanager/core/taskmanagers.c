@@ -167,7 +167,8 @@ void taskmanager_registered(struct turn *turn, const struct event *event)
     list_append(coordinator, taskmanager);
     coordinator->slot_count += taskmanager->slot_count;
     coordinator->free_slot_count += taskmanager->slot_count;
-    turn_log(turn, LOG_INFO, "StandaloneResourceManager", "Registering TaskManager with ResourceID %s (%s, dataPort=%u, %" PRIu32 " slots) at ResourceManager",
+    turn_log(turn, LOG_INFO, "StandaloneResourceManager", "Registering TaskManager with ResourceID %s (%s, dataPort=%u, %" PRIu32 " slots) "
+                                                          "at ResourceManager",
              id, taskmanager->host, taskmanager->data_port, taskmanager->slot_count);
     action_address(turn_action(turn, ACTION_TASKMANAGER_ACCEPT, NULL), taskmanager);
     turn->slots_freed = true;

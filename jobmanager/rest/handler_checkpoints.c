@@ -323,7 +323,8 @@ static json_t *latest_view(const struct checkpoint_stats *stats, int64_t now_ms)
     put_int(restored, "restore_timestamp", stats->restored.restore_ms);
     put_bool(restored, "is_savepoint", stats->restored.is_savepoint);
     const char *path = stats->restored.path;
-    put_json(restored, "external_path", path == NULL ? json_null() : strncmp(path, "file:", 5) == 0 ? json_string(path) : json_sprintf("file:%s", path));
+    bool has_scheme = path != NULL && strncmp(path, "file:", 5) == 0;
+    put_json(restored, "external_path", path == NULL ? json_null() : json_sprintf(has_scheme ? "%s" : "file:%s", path));
     put_json(json, "restored", restored);
     return json;
 }

@@ -158,7 +158,9 @@ static json_t *job_values(const struct job *job, int64_t now_ms)
     put_int(json, "downtime", job->state == JOB_RESTARTING ? now_ms - job->timestamps[JOB_RESTARTING] : job_state_is_terminal(job->state) ? -1 : 0);
     put_int(json, "createdTime", time_in(job, JOB_CREATED, now_ms));
     put_int(json, "initializingTime", time_in(job, JOB_INITIALIZING, now_ms));
-    put_int(json, "deployingTime", job->state == JOB_RUNNING && job->state_counts[EXECUTION_RUNNING] + job->state_counts[EXECUTION_FINISHED] < job->task_count ? now_ms - job->timestamps[JOB_RUNNING] : 0);
+    bool is_deploying = job->state == JOB_RUNNING &&
+                        job->state_counts[EXECUTION_RUNNING] + job->state_counts[EXECUTION_FINISHED] < job->task_count;
+    put_int(json, "deployingTime", is_deploying ? now_ms - job->timestamps[JOB_RUNNING] : 0);
     put_int(json, "runningTime", time_in(job, JOB_RUNNING, now_ms));
     put_int(json, "restartingTime", time_in(job, JOB_RESTARTING, now_ms));
     put_int(json, "cancellingTime", time_in(job, JOB_CANCELLING, now_ms));

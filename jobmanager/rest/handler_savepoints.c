@@ -58,7 +58,8 @@ static bool is_format_known(struct rest_request *request, const char *format_nam
     }
     if (type == NULL)
         return true;
-    rest_reply_error(request, 400, EX_REST ": Request did not match expected format %s.\nCaused by: formatType is none of CANONICAL, NATIVE, DEFAULT: %s\n",
+    rest_reply_error(request, 400, EX_REST ": Request did not match expected format %s.\nCaused by: formatType is none of CANONICAL, "
+                                   "NATIVE, DEFAULT: %s\n",
                      format_name, type);
     return false;
 }
@@ -113,7 +114,8 @@ static void trigger(struct jobmanager *jobmanager, struct rest_request *request,
         enum operation_kind operation_kind = kind == CHECKPOINT_KIND_CHECKPOINT ? OPERATION_CHECKPOINT : OPERATION_SAVEPOINT;
         operations_start(&jobmanager->operations, trigger_id, job, operation_kind, jobmanager_now_ms(jobmanager));
         struct triggering *triggering = heap_new(struct triggering);
-        *triggering = (struct triggering){jobmanager, job, trigger_id, kind, directory != NULL ? heap_strdup(plain_path(directory)) : NULL, cancel_job};
+        *triggering = (struct triggering){jobmanager, job, trigger_id, kind, directory != NULL ? heap_strdup(plain_path(directory)) : NULL,
+                                          cancel_job};
         const struct job *known = coordinator_job(jobmanager->coordinator, job);
         if (directory != NULL && known != NULL && !job_state_is_terminal(known->state))
             jobmanager_work(jobmanager, make_target, on_target_made, triggering);

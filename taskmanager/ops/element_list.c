@@ -117,7 +117,8 @@ static struct error *convert_list(const struct state_entry *entry, const struct 
     }
     head.used_bytes = (uint32_t)(writer.length - start - sizeof head);
     memcpy(writer.data + start, &head, sizeof head);
-    *out = (struct list_copy){writer.data, entry->key_length, entry->namespace_length, (uint32_t)(writer.length - start), entry->key_group, entry->hash};
+    *out = (struct list_copy){writer.data, entry->key_length, entry->namespace_length, (uint32_t)(writer.length - start), entry->key_group,
+                              entry->hash};
     return NULL;
 }
 

@@ -51,7 +51,8 @@ static struct error *codec_of(const struct mr_record_type *type, struct row_code
     return NULL;
 }
 
-static struct state_table *keyed_table(const struct user_context *context, struct schema *name_space, struct schema *value, enum state_value_form form)
+static struct state_table *keyed_table(const struct user_context *context, struct schema *name_space, struct schema *value,
+                                       enum state_value_form form)
 {
     struct state_table_options options = {
         .key_group_first = context->op->ctx->key_group_first,
@@ -187,6 +188,12 @@ static bool place_remove(struct state_table *table, const struct state_place *pl
 {
     return state_table_remove(table, place->key->key_group, place->key->hash, place->key->bytes, place->key->length, place->name_space,
                               place->namespace_length);
+}
+
+void user_state_prefetch(const struct mr_state *state, const struct state_rows *rows)
+{
+    if (state->table != NULL && state->kind != MR_STATE_MAP) /* map keys are not known yet */
+        state_table_prefetch_rows(state->table, rows);
 }
 
 static const void *decode_value(struct mr_state *state, const struct row_codec *codec, const void *bytes, uint32_t length, void *scratch)
@@ -359,7 +366,8 @@ void user_state_add(struct mr_context *ctx, struct mr_state *state, const void *
         row_codec_encode_record(state->codec, value, &state->value_bytes);
         element_list_append(state->table, place.key, NULL, 0, state->value_bytes.data, (uint32_t)state->value_bytes.length);
     } else {
-        user_context_fail(state->context, error_new(USER_FUNCTION, "nothing can be added to %s state %s", state_kind_names[state->kind], state->name));
+        user_context_fail(state->context, error_new(USER_FUNCTION, "nothing can be added to %s state %s", state_kind_names[state->kind],
+                                                    state->name));
     }
 }
 

@@ -42,7 +42,8 @@ static struct error *check_handle(const json_t *handle, const struct state_file_
     char crc_text[9];
     snprintf(crc_text, sizeof crc_text, "%08" PRIx32, file->crc);
     if (json_is_integer(size) && json_integer_value(size) != (json_int_t)file->size_bytes)
-        return error_new(CORRUPT, "state file %s has %" PRIu64 " bytes instead of %lld", file->path, file->size_bytes, (long long)json_integer_value(size));
+        return error_new(CORRUPT, "state file %s has %" PRIu64 " bytes instead of %lld", file->path, file->size_bytes,
+                         (long long)json_integer_value(size));
     if (crc != NULL && strcmp(crc, crc_text) != 0)
         return error_new(CORRUPT, "state file %s has the checksum %s instead of %s", file->path, crc_text, crc);
     return NULL;
@@ -168,7 +169,8 @@ static struct error *read_items(void *arg, struct restored_state *state, const s
         if (err != NULL)
             return err;
         if (!bytes_reader_ok(&reader) || count != chunk->items)
-            return error_new(CORRUPT, "state file %s is damaged: section \"%s\" does not hold its %" PRIu64 " items", file->path, section->name, chunk->items);
+            return error_new(CORRUPT, "state file %s is damaged: section \"%s\" does not hold its %" PRIu64 " items", file->path,
+                             section->name, chunk->items);
     }
     return NULL;
 }
@@ -233,7 +235,8 @@ static struct error *create_converter(const json_t *stored, struct schema *wante
     if (stored == NULL && wanted == NULL)
         return NULL;
     if (stored == NULL || wanted == NULL)
-        return error_new(CONFLICT, "%s %s a schema, in the state it %s", what, wanted != NULL ? "has" : "has not", stored != NULL ? "has" : "has not");
+        return error_new(CONFLICT, "%s %s a schema, in the state it %s", what, wanted != NULL ? "has" : "has not",
+                         stored != NULL ? "has" : "has not");
     struct error *err = schema_from_json(stored, &schema);
     if (err != NULL) {
         error_free(err);
@@ -304,7 +307,8 @@ static struct error *load_chunk(struct table_loader *loader, const struct state_
     if (err != NULL)
         return error_wrap(err, "state file %s, section \"%s\", key group %" PRIu32, file->path, section->name, chunk->key_group);
     if (!bytes_reader_ok(&reader) || count != chunk->items)
-        return error_new(CORRUPT, "state file %s is damaged: section \"%s\" does not hold its %" PRIu64 " entries", file->path, section->name, chunk->items);
+        return error_new(CORRUPT, "state file %s is damaged: section \"%s\" does not hold its %" PRIu64 " entries", file->path,
+                         section->name, chunk->items);
     return NULL;
 }
 

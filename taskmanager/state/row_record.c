@@ -42,7 +42,8 @@ static struct error *check_total(const struct mr_record_type *type, struct schem
 struct error *row_schema_of_record(const struct mr_record_type *type, struct schema **out)
 {
     if (type->field_count > SCHEMA_FIELD_COUNT_MAX)
-        return error_new(INVALID_PROGRAM, "record \"%s\" has %u fields, at most %d are possible", type->name, type->field_count, SCHEMA_FIELD_COUNT_MAX);
+        return error_new(INVALID_PROGRAM, "record \"%s\" has %u fields, at most %d are possible", type->name, type->field_count,
+                         SCHEMA_FIELD_COUNT_MAX);
     struct field *fields = heap_alloc_array(type->field_count + 1, sizeof *fields);
     struct error *err = NULL;
     for (uint32_t i = 0; i < type->field_count; i++) {

@@ -110,7 +110,8 @@ static struct error *read_index(struct state_file_reader *reader)
     if (version != tail_version)
         return error_new(CORRUPT, "state file %s is damaged: header and trailer differ", reader->path);
     if (version != STATE_FILE_VERSION)
-        return error_new(UNSUPPORTED, "state file %s has version %" PRIu32 ", this program reads version %d", reader->path, version, STATE_FILE_VERSION);
+        return error_new(UNSUPPORTED, "state file %s has version %" PRIu32 ", this program reads version %d", reader->path, version,
+                         STATE_FILE_VERSION);
     uint64_t body = reader->size_bytes - sizeof header - sizeof trailer;
     if (index_length > body || index_offset != sizeof header + body - index_length)
         return error_new(CORRUPT, "state file %s is damaged: its trailer does not fit its size", reader->path);
@@ -168,10 +169,12 @@ struct error *state_file_read_chunk(const struct state_file_reader *reader, cons
 {
     uint8_t *bytes = malloc(chunk->length + 1);
     if (bytes == NULL)
-        return error_new(OUT_OF_MEMORY, "state file %s: no memory for the %" PRIu64 " bytes of section \"%s\"", reader->path, chunk->length, section->name);
+        return error_new(OUT_OF_MEMORY, "state file %s: no memory for the %" PRIu64 " bytes of section \"%s\"", reader->path,
+                         chunk->length, section->name);
     struct error *err = read_at(reader, chunk->offset, bytes, (size_t)chunk->length);
     if (err == NULL && crc32c(0, bytes, (size_t)chunk->length) != chunk->crc)
-        err = error_new(CORRUPT, "state file %s is damaged: section \"%s\" of operator %s has the wrong checksum (key group %" PRIu32 ")", reader->path,
+        err = error_new(CORRUPT, "state file %s is damaged: section \"%s\" of operator %s has the wrong checksum (key group %" PRIu32 ")",
+                        reader->path,
                         section->name, id_format(section->operator_id).hex, chunk->key_group);
     if (err != NULL) {
         free(bytes);

@@ -5,7 +5,8 @@
 
 #include "taskmanager/task/task_runner.h"
 
-/* Watches until the process ends. Reads the limits (task_runner_memory_limit_bytes, task_runner_function_timeout_ms) anew at each look: they come with DEPLOY. */
+/* Watches until the process ends. Reads the limits (task_runner_memory_limit_bytes, task_runner_function_timeout_ms) anew at
+ * each look: they come with DEPLOY. */
 void watchdog_start(uv_loop_t *loop, struct task_runner *runner);
 
 #endif

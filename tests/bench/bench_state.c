@@ -225,7 +225,8 @@ static void checkpoint_end(struct checkpointer *checkpointer, struct measured *o
     out->checkpoints++;
 }
 
-static void run(struct counter *counter, const struct options *options, bool with_checkpoints, struct checkpointer *checkpointer, struct measured *out)
+static void run(struct counter *counter, const struct options *options, bool with_checkpoints, struct checkpointer *checkpointer,
+                struct measured *out)
 {
     int64_t start = clock_mono_ns(), end = start + (int64_t)(options->seconds * 1e9), now = start, cpu_start = clock_thread_cpu_ns();
     int64_t next = start + options->interval_ms * 1000000, rows = 0;
@@ -266,7 +267,8 @@ static void report(const struct options *options, struct measured *plain, struct
     printf("CPU of one batch of %d rows: without: p50 %.3f ms, max %.3f ms; with: p50 %.3f ms, max %.3f ms\n", ROWS, pauses_ms(&plain->batch, 0.5),
            pauses_ms(&plain->batch, 1), pauses_ms(&with->batch, 0.5), pauses_ms(&with->batch, 1));
     json_t *json = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i}", "keys", (json_int_t)options->keys, "rows_per_second",
-                             with->rows_per_second, "rows_per_second_without_checkpoints", plain->rows_per_second, "rate_ratio", ratio, "cpu_rate_ratio", with->rows_per_cpu_second / plain->rows_per_cpu_second,
+                             with->rows_per_second, "rows_per_second_without_checkpoints", plain->rows_per_second, "rate_ratio", ratio,
+                                 "cpu_rate_ratio", with->rows_per_cpu_second / plain->rows_per_cpu_second,
                              "pause_ms_p50", pauses_ms(&with->begin, 0.5), "pause_ms_p99", pauses_ms(&with->begin, 0.99), "pause_ms_max",
                              pauses_ms(&with->begin, 1), "lookup_ns_6_keys", lookup_ns[0], "lookup_ns_all_keys", lookup_ns[1], "checkpoints",
                              (int)with->checkpoints);

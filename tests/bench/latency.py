@@ -77,7 +77,8 @@ def recovery(figures, root, rounds):
             cluster.flink("list")
             figures["flink_list_ms"].append((time.monotonic() - started) * 1000)
             started = time.monotonic()
-            job = cluster.run("-p", "1", os.path.join(BIN, "ClickCountJob.so"), "--bootstrap.servers", kafka.bootstrap, "--checkpointing", "--event-time")
+            job = cluster.run("-p", "1", os.path.join(BIN, "ClickCountJob.so"), "--bootstrap.servers", kafka.bootstrap, "--checkpointing",
+                              "--event-time")
             until(lambda: all_running(cluster, job))
             figures["run_until_running_ms"].append((time.monotonic() - started) * 1000)
             cluster.wait_checkpoint(job, 2)

@@ -123,7 +123,8 @@ def test_disk_full(env):
         return
     env.closing(disk)
     kafka = env.kafka()
-    cluster = env.cluster(1, config={"state.checkpoints.dir": f"file://{disk.path}/checkpoints", "state.savepoints.dir": f"file://{disk.path}/savepoints",
+    cluster = env.cluster(1, config={"state.checkpoints.dir": f"file://{disk.path}/checkpoints",
+                                     "state.savepoints.dir": f"file://{disk.path}/savepoints",
                                      "execution.checkpointing.tolerable-failed-checkpoints": 1000})
     produce(kafka, env.topic("in"), [event(1, key=f"key-{n}") for n in range(1000)])
     job = run_records(cluster, kafka, "--topics", env.topic("in"), *SUMS, output=env.topic("out"))

@@ -124,7 +124,8 @@ def test_latest_survives_restart(env):
     checkpoint."""
     kafka, cluster = env.kafka(), env.cluster(1)
     produce(kafka, env.topic("in"), [event(0)])
-    job = run_records(cluster, kafka, "--topics", env.topic("in"), "--start", "latest", "--exactly-once", "--checkpointing", "100", output=env.topic("out"))
+    job = run_records(cluster, kafka, "--topics", env.topic("in"), "--start", "latest", "--exactly-once", "--checkpointing", "100",
+                      output=env.topic("out"))
     cluster.wait_running(job)
     cluster.wait_checkpoint(job, 5)
     cluster.taskmanagers[0].kill()

@@ -34,15 +34,19 @@ def test_no_slots(env):
     assert NO_RESOURCE in exceptions(cluster, job)
     lines = messages(log_text(cluster))
     texts = [text for _, _, text in lines]
-    first = next(i for i, text in enumerate(texts) if text.startswith("Matching resource requirements against available resources.\nMissing resources:\n"))
-    assert f"\n\t Job {job}\n\t\tResourceRequirement{{resourceProfile=ResourceProfile{{UNKNOWN}}, numberOfRequiredSlots=2}}\nCurrent resources:\n\t(none)" \
+    first = next(i for i, text in enumerate(texts) if text.startswith("Matching resource requirements against available "
+                                                                      "resources.\nMissing resources:\n"))
+    assert f"\n\t Job {job}\n\t\tResourceRequirement{{resourceProfile=ResourceProfile{{UNKNOWN}}, numberOfRequiredSlots=2}}\n"\
+           f"Current resources:\n\t(none)" \
         in texts[first], texts[first]
     after = iter(lines[first + 1:])
     for level, logger, pattern in (
             ("WARN", "FineGrainedSlotManager", rf"Could not fulfill resource requirements of job {job}\."),
-            ("WARN", "DeclarativeSlotPoolBridge", r"Could not acquire the minimum required resources, failing slot requests\. Acquired: \[\]\. Current slot pool "
+            ("WARN", "DeclarativeSlotPoolBridge", r"Could not acquire the minimum required resources, failing slot requests\. Acquired: "
+                                                  r"\[\]\. Current slot pool "
              r"status: Registered TMs: 0, registered slots: 0 free slots: 0"),
-            ("INFO", "ExecutionGraph", r"Source: events.* \(1/2\) \([0-9a-f]{32}_[0-9a-f]{32}_0_0\) switched from SCHEDULED to FAILED on \[unassigned "
+            ("INFO", "ExecutionGraph", r"Source: events.* \(1/2\) \([0-9a-f]{32}_[0-9a-f]{32}_0_0\) switched from SCHEDULED to FAILED on "
+                                       r"\[unassigned "
              r"resource\]\.\n(\S+\.)?NoResourceAvailableException: Could not acquire the minimum required resources\.")):
         assert any(l[0] == level and l[1] == logger and re.match(pattern, l[2]) for l in after), \
             f"no {level} {logger} {pattern} in order in\n" + "\n".join(map(str, lines[first:]))
@@ -92,7 +96,8 @@ def test_restart_on_a_free_slot(env):
     kafka = env.kafka()
     produce(kafka, env.topic("in"), [event(1, key="a") for _ in range(10)])
     cluster = env.cluster(2, slots=1)
-    job = run_records(cluster, kafka, "--topics", env.topic("in"), "--job", "sums", "--checkpointing", "100", "--exactly-once", output=env.topic("out"))
+    job = run_records(cluster, kafka, "--topics", env.topic("in"), "--job", "sums", "--checkpointing", "100", "--exactly-once",
+                      output=env.topic("out"))
     wait_rows(cluster, kafka, env.topic("out"), 10)
     victim = next(t for t in cluster.taskmanagers if cluster.runners(t))
     runner = cluster.runners(victim)[0]

@@ -68,7 +68,8 @@ def test_on_every_port(env):
             s.sendall(words)
     for name, port in ports.items():
         log = log_text(cluster, "jobmanager" if name == "jobmanager" else "taskmanager-0")
-        assert "127.0.0.1:" in log and re.search(r"WARN .*(stranger|magic|not a|version|handshake|refus|clos)", log), f"{name}: no line about strangers in\n{log[-3000:]}"
+        has_line = "127.0.0.1:" in log and re.search(r"WARN .*(stranger|magic|not a|version|handshake|refus|clos)", log)
+        assert has_line, f"{name}: no line about strangers in\n{log[-3000:]}"
     assert cluster.taskmanagers[0].poll() is None and cluster.jobmanager.poll() is None
     assert cluster.get("/overview")["taskmanagers"] == 1
     assert cluster.is_running(job) and cluster.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"] == []

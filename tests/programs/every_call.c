@@ -108,7 +108,9 @@ int main(int argc, char **argv)
     configure(env);
     struct mr_stream *events = mr_union(kafka(env), mr_from_collection(env, "two", &(struct mr_collection_source_options){
         .record = &event_type, .records = (struct event[]){{{"u", 1}, {"/p", 2}, 5, 1.5, 3}}, .count = 1}));
-    events = mr_assign_watermarks(mr_rebalance(events), &(struct mr_watermarks){.timestamp = &TimeOf, .out_of_orderness_ms = mr_params_get_int(params, "late", 0), .idle_timeout_ms = 77});
+    events = mr_assign_watermarks(mr_rebalance(events), &(struct mr_watermarks){.timestamp = &TimeOf,
+                                                                                .out_of_orderness_ms = mr_params_get_int(params, "late",
+                                                                                                                         0), .idle_timeout_ms = 77});
     events = mr_set_max_parallelism(mr_name(mr_map(events, &Same), "Renamed"), 32);
     events = mr_start_new_chain(mr_description(mr_flat_map(mr_filter(events, &Some), &Twice), "Two of each"));
     struct mr_stream *sorted = mr_process(mr_key_by(events, "user, page"), &Sorter);
@@ -122,7 +124,8 @@ int main(int argc, char **argv)
     struct mr_stream *latest = mr_reduce(mr_window(mr_key_by(events, "user"), sliding), &Latest, NULL);
     struct mr_stream *lines = mr_apply(mr_window_all(events, mr_tumbling(MR_EVENT_TIME, MR_HOURS(1))), &All);
     static const struct mr_builtin builtins[] = {{MR_COUNT, NULL, "events"}, {MR_AVG, "amount", "mean"}, {MR_MAX, "count", "most"}, {0}};
-    struct mr_stream *summary = mr_aggregate_builtin(mr_window(mr_key_by(events, "page"), mr_tumbling(MR_EVENT_TIME, MR_DAYS(1))), builtins, &summary_type);
+    struct mr_stream *summary = mr_aggregate_builtin(mr_window(mr_key_by(events, "page"), mr_tumbling(MR_EVENT_TIME, MR_DAYS(1))),
+                                                     builtins, &summary_type);
     mr_sink_blackhole(summary, "summaries");
     mr_sink_blackhole(met, "met");
     sinks(latest, lines);

@@ -13,7 +13,8 @@
 #define START_MS 1700000000000LL
 #define CALM_MS (3 * 60000LL)
 
-static const char *const injection_names[INJECT_COUNT] = {"none", "early-commit", "no-fence", "no-kill-wait", "wrong-restore", "slot-leak", "delete-latest"};
+static const char *const injection_names[INJECT_COUNT] = {"none", "early-commit", "no-fence", "no-kill-wait", "wrong-restore", "slot-leak",
+                                                          "delete-latest"};
 
 /* ---------------------------------------------------------------- randomness and time */
 
@@ -354,7 +355,8 @@ static void fault_damage(struct sim *sim)
     directory->is_damaged = true;
     job->has_damage = true;
     if (sim_chance(sim, 20)) {
-        struct event event = {.kind = EVENT_CHECKPOINT_DAMAGED, .damaged = {.job = job->id, .checkpoint = checkpoint->id, .file = "0-0", .reason = "checksum"}};
+        struct event event = {.kind = EVENT_CHECKPOINT_DAMAGED, .damaged = {.job = job->id, .checkpoint = checkpoint->id, .file = "0-0",
+                                                                            .reason = "checksum"}};
         sim_event(sim, &event);
     }
 }
@@ -450,7 +452,8 @@ static void cancel_all(struct sim *sim)
     }
     for (size_t i = 0; i < sim->all_runners.count; i++) {
         if (sim->all_runners.items[i]->is_alive && sim->all_runners.items[i]->taskmanager->is_alive)
-            sim_fail(sim, "a runner of job %u was forgotten on %s", sim->all_runners.items[i]->job->index, sim->all_runners.items[i]->taskmanager->id);
+            sim_fail(sim, "a runner of job %u was forgotten on %s", sim->all_runners.items[i]->job->index,
+                     sim->all_runners.items[i]->taskmanager->id);
     }
 }
 
@@ -462,7 +465,8 @@ static void sim_begin(struct sim *sim)
     sim->config = config_create_over(NULL);
     struct error *err = config_set(sim->config, "resourcemanager.standalone.start-up-time", sim_chance(sim, 50) ? "5 min" : "1 s", "sim");
     check(err == NULL);
-    struct coordinator_options options = {.config = sim->config, .seed = sim_random(sim), .now_ms = sim->now_ms, .checkpoint_directory = "/disk/checkpoints"};
+    struct coordinator_options options = {.config = sim->config, .seed = sim_random(sim), .now_ms = sim->now_ms,
+                                          .checkpoint_directory = "/disk/checkpoints"};
     err = coordinator_create(&options, &sim->coordinator);
     check(err == NULL);
     if (sim->injection == INJECT_NO_FENCE)

@@ -206,7 +206,8 @@ static void send_to_tm(struct sim *sim, struct action *action)
     if (sim->injection == INJECT_NO_KILL_WAIT && action->kind == ACTION_CANCEL && action->cancel.is_kill) {
         struct sim_item *item = sim_item_create();
         item->event = (struct event){.kind = EVENT_RUNNER_GONE,
-                                     .runner_gone = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = action->job, .epoch = action->epoch}};
+                                     .runner_gone = {.taskmanager = taskmanager->id, .connection = taskmanager->connection,
+                                                     .job = action->job, .epoch = action->epoch}};
         sim_send_to_jm(sim, taskmanager, item);
     }
     if (action->kind == ACTION_TASKMANAGER_CLOSE)

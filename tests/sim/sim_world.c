@@ -51,7 +51,8 @@ static void report_state(struct sim *sim, struct sim_task *task, enum execution_
     item->execution = heap_strdup(task->execution);
     item->error = error;
     item->event = (struct event){.kind = EVENT_TASK_STATE,
-                                 .task_state = {.taskmanager = runner->taskmanager->id, .connection = runner->taskmanager->connection, .job = runner->job->id,
+                                 .task_state = {.taskmanager = runner->taskmanager->id, .connection = runner->taskmanager->connection,
+                                                .job = runner->job->id,
                                                 .epoch = runner->epoch, .execution = item->execution, .state = state, .error = error}};
     sim_send_to_jm(sim, runner->taskmanager, item);
 }
@@ -216,7 +217,8 @@ static void ack_now(struct sim *sim, struct sim_item *item)
     snprintf(path, sizeof path, "%u-%u", task->vertex, task->subtask);
     uint64_t token = ++sim->next_token;
     sim_file_write(sim, checkpoint->directory, path, token);
-    message->json = json_pack("[{s:s,s:s,s:i,s:i,s:i,s:i,s:I}]", "operator", id_format(operator).hex, "path", path, "size", 100, "subtask", (int)task->subtask,
+    message->json = json_pack("[{s:s,s:s,s:i,s:i,s:i,s:i,s:I}]", "operator", id_format(operator).hex, "path", path, "size", 100, "subtask",
+                              (int)task->subtask,
                               "key_group_first", 0, "key_group_last", 127, "token", (json_int_t)token);
     message->json2 = json_object();
     json_object_set_new(message->json2, id_format(operator).hex, json_pack("{s:[i,i],s:i}", "rows_in", 0, 0, "rows_out", 0));
@@ -318,7 +320,8 @@ static void check_restore(struct sim *sim, struct sim_task *task)
         given++;
         uint64_t token = sim_file_token(sim, path, json_string_value(json_object_get(handle, "path")));
         if (token != (uint64_t)json_integer_value(json_object_get(handle, "token")))
-            sim_fail(sim, "job %u is restored from %s, whose file %s has other contents", job->index, path, json_string_value(json_object_get(handle, "path")));
+            sim_fail(sim, "job %u is restored from %s, whose file %s has other contents", job->index, path,
+                     json_string_value(json_object_get(handle, "path")));
     }
     if (stored != given)
         sim_fail(sim, "task %u-%u of job %u got %zu of %zu state handles", task->vertex, task->subtask, job->index, given, stored);
@@ -385,7 +388,8 @@ static void check_alone(struct sim *sim, const struct sim_runner *runner)
 {
     for (size_t i = 0; i < sim->all_runners.count; i++) {
         const struct sim_runner *other = sim->all_runners.items[i];
-        if (other != runner && other->is_alive && other->job == runner->job && (other->epoch != runner->epoch || other->taskmanager == runner->taskmanager))
+        if (other != runner && other->is_alive && other->job == runner->job &&
+            (other->epoch != runner->epoch || other->taskmanager == runner->taskmanager))
             sim_fail(sim, "job %u: epoch %" PRIu64 " starts on %s while epoch %" PRIu64 " lives on %s", runner->job->index, runner->epoch,
                      runner->taskmanager->id, other->epoch, other->taskmanager->id);
     }
@@ -584,7 +588,8 @@ static void agent_connect(struct sim *sim, struct sim_item *item)
     lease_arm(sim, taskmanager);
     struct sim_item *message = sim_item_create();
     message->event = (struct event){.kind = EVENT_TASKMANAGER_REGISTERED,
-                                    .registered = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .host = "sim", .data_port = 1,
+                                    .registered = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .host = "sim",
+                                                   .data_port = 1,
                                                    .slot_count = taskmanager->slots, .version = "sim"}};
     sim_send_to_jm(sim, taskmanager, message);
 }

@@ -57,7 +57,7 @@ def check_first_comment():
 def check_line_lengths():
     for path in tree.matching(*LONG_LINES):
         for number, line in enumerate(tree.text(path).split("\n"), 1):
-            if len(line) > COLUMNS_MAX:
+            if len(line) > COLUMNS_MAX and not (path.startswith("tests/") and '\\"' in line):  # recorded JSON reads better whole
                 yield f"{path}:{number}: {len(line)} columns, {COLUMNS_MAX} fit"
 
 

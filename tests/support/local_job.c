@@ -550,7 +550,8 @@ static struct error *take_checkpoint(struct local_job *job, const char *director
     json_t *executions = starting_executions(job);
     pthread_mutex_unlock(&job->lock);
     job_send(job, MESSAGE_TRIGGER_CHECKPOINT,
-             json_pack("{s:I,s:I,s:s,s:s,s:o}", "checkpoint", (json_int_t)id, "timestamp", (json_int_t)clock_now_ms(), "directory", directory, "kind", kind,
+             json_pack("{s:I,s:I,s:s,s:s,s:o}", "checkpoint", (json_int_t)id, "timestamp", (json_int_t)clock_now_ms(), "directory",
+                       directory, "kind", kind,
                        "executions", executions));
     pthread_mutex_lock(&job->lock);
     struct error *err = job_wait_until(job, all_have_acked, "a checkpoint", timeout_ms);

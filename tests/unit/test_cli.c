@@ -73,7 +73,8 @@ static void answer(int fd, const struct reply *replies, size_t count, bool *is_u
         }
     }
     const char *body = reply != NULL ? reply->body : "{\"errors\":[\"unexpected request\"]}";
-    dprintf(fd, "HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", reply != NULL ? reply->status : 500, strlen(body), body);
+    dprintf(fd, "HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", reply != NULL ? reply->status : 500,
+            strlen(body), body);
     if (reply == NULL)
         fprintf(stderr, "unexpected request: %.400s\n", request);
 }
@@ -187,7 +188,8 @@ START_TEST(list_prints_flinks_lines)
     static const struct reply jobs[] = {
         {"GET /v1/jobs/overview", 200,
          "{\"jobs\":[" JOB_ROW("aa53a8d20f51fa3d1ffa535b05b06ad7", "1795374895000", "RUNNING") "," JOB_ROW(JOB, "1795374887000", "RESTARTING")
-         "," JOB_ROW("d9dddf0bc5e6d5a646b70ac9926b2185", "1795374205874", "FAILED") "," JOB_ROW("1aee90e3b10eb69da6c22e1e8e0e462c", "1795374809875", "CREATED")
+         "," JOB_ROW("d9dddf0bc5e6d5a646b70ac9926b2185", "1795374205874", "FAILED") "," JOB_ROW("1aee90e3b10eb69da6c22e1e8e0e462c",
+                                                                                                "1795374809875", "CREATED")
          "," JOB_ROW("ddea8b897554ecc94a8bd858e995b69f", "1795374206000", "FINISHED") "]}"}};
     static const struct reply none[] = {{"GET /v1/jobs/overview", 200, "{\"jobs\":[]}"}};
     static const char running[] = "------------------ Running/Restarting Jobs -------------------\n"
@@ -216,12 +218,14 @@ START_TEST(cancel_reports_what_the_server_says)
     static const struct reply accepted[] = {{"PATCH /v1/jobs/" JOB "?mode=cancel", 202, "{}"}};
     static const struct reply missing[] = {
         {"PATCH /v1/jobs/" JOB "?mode=cancel", 404,
-         "{\"errors\":[\"org.apache.flink.runtime.rest.handler.RestHandlerException: Job could not be found.\\n\\tat org.apache.flink.X.y(X.java:128)\\nCaused by: "
+         "{\"errors\":[\"org.apache.flink.runtime.rest.handler.RestHandlerException: Job could not be found.\\n\\tat "
+         "org.apache.flink.X.y(X.java:128)\\nCaused by: "
          "org.apache.flink.runtime.messages.FlinkJobNotFoundException: Could not find Flink job (" JOB ")\\n\\t... 5 more\\n\"]}"}};
     expect("cancel " JOB, accepted, 1, 0, "Cancelling job " JOB ".\nCancelled job " JOB ".\n", "");
     expect("cancel " JOB, missing, 1, 1, "Cancelling job " JOB ".\n",
            EXCEPTION("org.apache.flink.util.FlinkException: Could not cancel job " JOB ".\n"
-                     "Caused by: org.apache.flink.runtime.rest.util.RestClientException: [org.apache.flink.runtime.rest.handler.RestHandlerException: Job could not be found.\n"
+                     "Caused by: org.apache.flink.runtime.rest.util.RestClientException: "
+                     "[org.apache.flink.runtime.rest.handler.RestHandlerException: Job could not be found.\n"
                      "Caused by: org.apache.flink.runtime.messages.FlinkJobNotFoundException: Could not find Flink job (" JOB ")]\n"));
     expect("cancel", NULL, 0, 1, "Missing JobID. Specify a JobID to cancel a job." USE_HELP, "");
     expect("cancel xyz", NULL, 0, 1,
@@ -265,14 +269,16 @@ START_TEST(savepoints_are_waited_for)
          "org.apache.flink.runtime.messages.FlinkJobNotFoundException: Could not find Flink job (" JOB ")\\n\\t... 37 more\\n\"}}}"}};
     expect("savepoint " JOB, failed, COUNT(failed), 1, "Triggering savepoint for job " JOB ".\nWaiting for response...\n",
            EXCEPTION("org.apache.flink.util.FlinkException: Failed to trigger a savepoint for the job " JOB ".\n"
-                     "Caused by: java.util.concurrent.CompletionException: org.apache.flink.runtime.messages.FlinkJobNotFoundException: Could not find Flink job (" JOB ")\n"
+                     "Caused by: java.util.concurrent.CompletionException: org.apache.flink.runtime.messages.FlinkJobNotFoundException: "
+                     "Could not find Flink job (" JOB ")\n"
                      "Caused by: org.apache.flink.runtime.messages.FlinkJobNotFoundException: Could not find Flink job (" JOB ")\n"));
 }
 END_TEST
 
 START_TEST(savepoints_are_disposed)
 {
-    static const struct reply dispose[] = {{"POST /v1/savepoint-disposal {\"savepoint-path\":\"" LOCATION "\"}", 200, "{\"request-id\":\"" TRIGGER "\"}"},
+    static const struct reply dispose[] = {{"POST /v1/savepoint-disposal {\"savepoint-path\":\"" LOCATION "\"}", 200,
+                                            "{\"request-id\":\"" TRIGGER "\"}"},
                                            {"GET /v1/savepoint-disposal/" TRIGGER, 200, "{\"status\":{\"id\":\"COMPLETED\"},\"operation\":{}}"}};
     expect("savepoint -d " LOCATION, dispose, COUNT(dispose), 0,
            "Disposing savepoint '" LOCATION "'.\nWaiting for response...\nSavepoint '" LOCATION "' disposed.\n", "");
@@ -282,7 +288,8 @@ END_TEST
 START_TEST(stop_with_and_without_drain)
 {
     static const struct reply stop[] = {
-        {"POST /v1/jobs/" JOB "/stop {\"targetDirectory\":null,\"drain\":true,\"formatType\":\"CANONICAL\",\"triggerId\":null}", 202, "{\"request-id\":\"" TRIGGER "\"}"},
+        {"POST /v1/jobs/" JOB "/stop {\"targetDirectory\":null,\"drain\":true,\"formatType\":\"CANONICAL\",\"triggerId\":null}", 202,
+         "{\"request-id\":\"" TRIGGER "\"}"},
         {"POST /v1/jobs/" JOB "/stop {\"targetDirectory\":\"/tmp/s\",\"drain\":false,\"formatType\":\"CANONICAL\",\"triggerId\":null}", 202,
          "{\"request-id\":\"" TRIGGER "\"}"},
         {"GET /v1/jobs/" JOB "/savepoints/" TRIGGER, 200, "{\"status\":{\"id\":\"COMPLETED\"},\"operation\":{\"location\":\"" LOCATION "\"}}"}};
@@ -335,7 +342,8 @@ START_TEST(run_uploads_runs_and_waits)
         {"GET /v1/jobs/" JOB "/execution-result", 200,
          "{\"status\":{\"id\":\"COMPLETED\"},\"job-execution-result\":{\"id\":\"" JOB "\",\"application-status\":\"SUCCEEDED\",\"accumulator-results\":{},\"net-runtime\":8039}}"}};
     expect("run " FIXED " /etc/passwd", attached, COUNT(attached), 0,
-           "Job has been submitted with JobID " JOB "\nProgram execution finished\nJob with JobID " JOB " has finished.\nJob Runtime: 8039 ms\n\n", "");
+           "Job has been submitted with JobID " JOB "\nProgram execution finished\nJob with JobID " JOB " has finished.\nJob Runtime: 8039 "
+                                                                                                        "ms\n\n", "");
     static const struct reply cancelled[] = {
         UPLOADED, DELETED, {RUN, 200, "{\"jobid\":\"" JOB "\"}"}, {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"},
         {"GET /v1/jobs/" JOB "/execution-result", 200,
@@ -354,19 +362,23 @@ START_TEST(run_explains_failures)
         UPLOADED, DELETED,
         {RUN, 500,
          "{\"errors\":[\"Internal server error.\",\"<Exception on server side:\\njava.util.concurrent.CompletionException: "
-         "org.apache.flink.client.program.ProgramInvocationException: The program's entry point class 'no.such.Main' was not found in the jar file.\\n\\tat a.b(C.java:1)\\n"
+         "org.apache.flink.client.program.ProgramInvocationException: The program's entry point class 'no.such.Main' was not found in the "
+         "jar file.\\n\\tat a.b(C.java:1)\\n"
          "Caused by: java.lang.ClassNotFoundException: no.such.Main\\n\\t... 11 more\\n\\nEnd of exception on server side>\"]}"}};
     expect("run -d -c no.such.Main /etc/passwd", bad_entry, COUNT(bad_entry), 1, "",
-           EXCEPTION("org.apache.flink.client.program.ProgramInvocationException: The program's entry point class 'no.such.Main' was not found in the jar file.\n"
+           EXCEPTION("org.apache.flink.client.program.ProgramInvocationException: The program's entry point class 'no.such.Main' was not "
+                     "found in the jar file.\n"
                      "Caused by: java.lang.ClassNotFoundException: no.such.Main\n"));
     static const struct reply bad_savepoint[] = {
         UPLOADED, DELETED, {RUN, 200, "{\"jobid\":\"" JOB "\"}"}, {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"FAILED\"}"},
         {"GET /v1/jobs/" JOB "/execution-result", 200,
          "{\"status\":{\"id\":\"COMPLETED\"},\"job-execution-result\":{\"application-status\":\"FAILED\",\"failure-cause\":{\"class\":\"o.JobInitializationException\","
-         "\"stack-trace\":\"o.JobInitializationException: Could not start the JobMaster.\\n\\tat x\\nCaused by: java.io.FileNotFoundException: Cannot find it\"}}}"}};
+         "\"stack-trace\":\"o.JobInitializationException: Could not start the JobMaster.\\n\\tat x\\nCaused by: "
+         "java.io.FileNotFoundException: Cannot find it\"}}}"}};
     expect("run -d " FIXED " /etc/passwd", bad_savepoint, COUNT(bad_savepoint), 1, "",
            EXCEPTION("org.apache.flink.client.program.ProgramInvocationException: The main method caused an error: Failed to execute job.\n"
-                     "Caused by: o.JobInitializationException: Could not start the JobMaster.\nCaused by: java.io.FileNotFoundException: Cannot find it\n"));
+                     "Caused by: o.JobInitializationException: Could not start the JobMaster.\nCaused by: java.io.FileNotFoundException: "
+                     "Cannot find it\n"));
     expect("run", NULL, 0, 1, "Java program should be specified a JAR file." USE_HELP, "");
     expect("run -d /tmp/no-such.so", NULL, 0, 1,
            "Could not get job jar and dependencies from JAR file: JAR file does not exist: /tmp/no-such.so" USE_HELP, "");
@@ -378,7 +390,8 @@ START_TEST(no_cluster_is_told_at_once)
 {
     expect("list -m localhost:1 -D rest.retry.delay=1ms", NULL, 0, 1, "Waiting for response...\n",
            EXCEPTION("org.apache.flink.util.FlinkException: Failed to retrieve job list.\n"
-                     "Caused by: org.apache.flink.util.concurrent.FutureUtils$RetryException: Could not complete the operation. Number of retries has been exhausted.\n"
+                     "Caused by: org.apache.flink.util.concurrent.FutureUtils$RetryException: Could not complete the operation. Number of "
+                     "retries has been exhausted.\n"
                      "Caused by: java.net.ConnectException: Connection refused: localhost/127.0.0.1:1\n"));
     expect("list -m localhost:http", NULL, 0, 1, "The given host:port ('localhost:http') doesn't contain a valid port" USE_HELP, "");
     expect("list --bogus", NULL, 0, 1, "Unrecognized option: --bogus" USE_HELP, "");

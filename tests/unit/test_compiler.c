@@ -65,7 +65,8 @@ static struct job_graph *expect_graph(const char *library, const char *words)
 START_TEST(click_count_has_flinks_vertices)
 {
     char *library = heap_printf("%s/bin/ClickCountJob.so", build());
-    struct job_graph *graph = expect_graph(library, "--config parallelism.default=2 --config pipeline.auto-watermark-interval=50 -- --event-time --checkpointing");
+    struct job_graph *graph = expect_graph(library, "--config parallelism.default=2 --config pipeline.auto-watermark-interval=50 -- "
+                                                    "--event-time --checkpointing");
     ck_assert_str_eq(graph->name, "Click Event Count");
     ck_assert_uint_eq(graph->vertex_count, 4);
     ck_assert_str_eq(id_format(graph->vertices[3].id).hex, "6d2677a0ecc3fd8df0b72ec675edf8f4");
@@ -167,7 +168,8 @@ START_TEST(every_call_reaches_the_graph)
     expect_options(graph, "EventTimeSessionWindows", "Window(EventTimeSessionWindows(5000), EventTimeTrigger, Total, PassThroughWindowFunction)",
                    "{\"aggregate\":\"Total\",\"allowed_lateness_ms\":10,\"assigner\":{\"gap_ms\":5000,\"time\":\"event\",\"type\":\"session\"},"
                    "\"key_columns\":[1],\"late_side_output\":0}");
-    expect_options(graph, "SlidingProcessingTimeWindows", "Window(SlidingProcessingTimeWindows(60000, 10000), ProcessingTimeTrigger, Latest, PassThroughWindowFunction)",
+    expect_options(graph, "SlidingProcessingTimeWindows", "Window(SlidingProcessingTimeWindows(60000, 10000), ProcessingTimeTrigger, "
+                                                          "Latest, PassThroughWindowFunction)",
                    "{\"allowed_lateness_ms\":0,\"assigner\":{\"offset_ms\":3,\"size_ms\":60000,\"slide_ms\":10000,\"time\":\"processing\",\"type\":\"sliding\"},"
                    "\"key_columns\":[0],\"late_side_output\":-1,\"reduce\":\"Latest\"}");
     expect_options(graph, "Co-Keyed-Process", "Co-Keyed-Process", "{\"function\":\"Meet\",\"key_columns\":[[1],[0]]}");

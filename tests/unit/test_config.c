@@ -132,7 +132,8 @@ END_TEST
 
 START_TEST(yaml_is_flattened)
 {
-    parse("# a comment\njobmanager:\n  rpc:\n    address: jm1   # here\n    port: 7000\nexecution:\n  checkpointing: {interval: 3 s, mode: EXACTLY_ONCE}\n"
+    parse("# a comment\njobmanager:\n  rpc:\n    address: jm1   # here\n    port: 7000\nexecution:\n  checkpointing: {interval: 3 s, mode: "
+          "EXACTLY_ONCE}\n"
           "parallelism.default: '4'\nrest:\n  address:\npipeline:\n  jars: [a.jar, b.jar]\nenv.log.dir: \"/var/log/x\"\n",
           "conf/config.yaml");
     ck_assert_str_eq(config_text(config, OPTION_JOBMANAGER_RPC_ADDRESS), "jm1");
@@ -201,7 +202,8 @@ START_TEST(layers_and_listing)
     ck_assert_ptr_null(config_set_assignment(config, "parallelism.default=2"));
     ck_assert_ptr_null(config_set_assignment(config, "some.password=secret"));
     struct config *job = config_create_over(config);
-    json_t *own = json_pack("{s:s,s:i,s:b}", "execution.checkpointing.dir", "/job", "parallelism.default", 7, "pipeline.operator-chaining.enabled", 0);
+    json_t *own = json_pack("{s:s,s:i,s:b}", "execution.checkpointing.dir", "/job", "parallelism.default", 7,
+                            "pipeline.operator-chaining.enabled", 0);
     ck_assert_ptr_null(config_set_json(job, own, "job"));
     json_decref(own);
     ck_assert_str_eq(config_text(job, OPTION_CHECKPOINT_DIR), "/job");

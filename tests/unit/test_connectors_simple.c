@@ -269,7 +269,8 @@ static json_t *sink_graph(const char *folder)
     json_t *graph = json_pack("[{s:s,s:s,s:i,s:{},s:o},{s:s,s:s,s:s,s:i,s:o,s:o,s:[{s:i,s:i,s:i,s:s}]},{s:s,s:s,s:s,s:i,s:o,s:[{s:i,s:i,s:i,s:s}]}]",
                               "name", "source", "type", "datagen-source", "parallelism", 3, "options", "schema", parse(CLICK_SCHEMA),
                               "name", "writer", "type", "file-sink-writer", "uid", "writer", "parallelism", 1, "options", parse(options), "schema",
-                              parse("[{\"name\":\"line\",\"type\":\"BYTES\",\"nullable\":true}]"), "inputs", "source", 0, "side_output", -1, "input", 0,
+                              parse("[{\"name\":\"line\",\"type\":\"BYTES\",\"nullable\":true}]"), "inputs", "source", 0, "side_output",
+                                  -1, "input", 0,
                               "partitioning", "REBALANCE", "name", "committer", "type", "file-sink-committer", "uid", "committer", "parallelism", 1,
                               "options", parse(options), "inputs", "source", 1, "side_output", -1, "input", 0, "partitioning", "FORWARD");
     free(options);
@@ -364,7 +365,8 @@ START_TEST(malformed_libraries_are_explained)
     expect_no_library(folder, "missing.so", "could not open library");
     if (compile(folder, "good.so", "const unsigned millrace_abi_version = 1;\n") && compile(folder, "bare.so", "int x;\n") &&
         compile(folder, "old.so", "const unsigned millrace_abi_version = 77;\n") &&
-        compile(folder, "needy.so", "extern int nobody_has_this(void); int f(void) { return nobody_has_this(); } const unsigned millrace_abi_version = 1;\n")) {
+        compile(folder, "needy.so", "extern int nobody_has_this(void); int f(void) { return nobody_has_this(); } const unsigned "
+                                    "millrace_abi_version = 1;\n")) {
         expect_no_library(folder, "bare.so", "it has no symbol millrace_abi_version");
         expect_no_library(folder, "old.so", "has ABI version 77");
         expect_no_library(folder, "needy.so", "nobody_has_this");

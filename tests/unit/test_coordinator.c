@@ -142,7 +142,8 @@ static void runners_gone(struct fixture *f, struct job *job)
     while (job->runners.count > 0) {
         const struct taskmanager *taskmanager = job->runners.items[0].taskmanager;
         struct event event = {.kind = EVENT_RUNNER_GONE,
-                              .runner_gone = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job->id, .epoch = job->epoch}};
+                              .runner_gone = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job->id,
+                                              .epoch = job->epoch}};
         handle(f, &event);
     }
 }
@@ -156,7 +157,8 @@ static void ack(struct fixture *f, struct job *job, uint32_t vertex, uint32_t su
     snprintf(path, sizeof path, "%u-%u", vertex, subtask);
     json_t *state = json_pack("[{s:s,s:s,s:i,s:i}]", "operator", operator.hex, "path", path, "size", 50, "subtask", (int)subtask);
     json_t *books = json_object();
-    json_object_set_new(books, operator.hex, json_pack("{s:[i,i],s:i,s:i}", "rows_in", vertex == 0 ? 0 : rows, 0, "rows_out", rows, "rows_read", vertex == 0 ? rows : 0));
+    json_object_set_new(books, operator.hex, json_pack("{s:[i,i],s:i,s:i}", "rows_in", vertex == 0 ? 0 : rows, 0, "rows_out", rows,
+                                                       "rows_read", vertex == 0 ? rows : 0));
     struct event event = {.kind = EVENT_CHECKPOINT_ACK,
                           .ack = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job->id, .epoch = job->epoch,
                                   .checkpoint = id, .execution = execution->id, .state = state, .books = books, .is_finished = is_finished}};
@@ -218,7 +220,8 @@ START_TEST(fails_at_once_afterwards)
     struct fixture f = fixture_create("0");
     struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
     tick_to(&f, NOW + 50);
-    ck_assert(logged(&f, "Could not acquire the minimum required resources, failing slot requests. Acquired: []. Current slot pool status: Registered "
+    ck_assert(logged(&f, "Could not acquire the minimum required resources, failing slot requests. Acquired: []. Current slot pool status: "
+                         "Registered "
                          "TMs: 0, registered slots: 0 free slots: 0"));
     ck_assert(logged(&f, "switched from SCHEDULED to FAILED on [unassigned resource].\norg.apache.flink.runtime.jobmanager.scheduler."
                          "NoResourceAvailableException: Could not acquire the minimum required resources."));
@@ -266,10 +269,12 @@ START_TEST(checkpoint_completes_and_is_restored)
     ck_assert_ptr_null(find_action(&f, ACTION_CHECKPOINT_COMPLETE));
     written(&f, job, 1);
     ck_assert_ptr_nonnull(find_action(&f, ACTION_CHECKPOINT_COMPLETE));
-    ck_assert(logged(&f, "Completed checkpoint 1 for job aa010000000000000000000000000000 (100 bytes, checkpointDuration=0 ms, finalizationTime=0 ms)."));
+    ck_assert(logged(&f, "Completed checkpoint 1 for job aa010000000000000000000000000000 (100 bytes, checkpointDuration=0 ms, "
+                         "finalizationTime=0 ms)."));
     ck_assert(job->books_balance);
     /* The taskmanager dies: the tasks go to the other one, with the state. */
-    struct event lost = {.kind = EVENT_TASKMANAGER_CLOSED, .taskmanager = {.taskmanager = job->runners.items[0].taskmanager->id, .connection = job->runners.items[0].taskmanager->connection}};
+    struct event lost = {.kind = EVENT_TASKMANAGER_CLOSED, .taskmanager = {.taskmanager = job->runners.items[0].taskmanager->id,
+                                                                           .connection = job->runners.items[0].taskmanager->connection}};
     handle(&f, &lost);
     ck_assert(logged(&f, "is no longer reachable."));
     ck_assert_int_eq(job->state, JOB_RESTARTING);
@@ -346,7 +351,8 @@ static json_t *savepoint_metadata(void)
     add_taskmanager(&f, "a", 1, 2);
     struct job *job = submit(&f, graph(1, 2, 2, checkpointed("1")), NULL, NULL, false);
     all_running(&f, job);
-    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = job->id, .trigger_id = {{5}}, .kind = CHECKPOINT_KIND_STOP, .directory = "file:///s/"}};
+    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = job->id, .trigger_id = {{5}}, .kind = CHECKPOINT_KIND_STOP,
+                                                             .directory = "file:///s/"}};
     handle(&f, &event);
     const struct action *trigger = find_action(&f, ACTION_TRIGGER_CHECKPOINT);
     ck_assert_ptr_nonnull(trigger);
@@ -395,8 +401,10 @@ START_TEST(unmatched_state_is_refused_unless_allowed)
     struct job *job = submit(&f, graph(2, 1, 9, checkpointed("1")), "/s/x", metadata, false);
     ck_assert_int_eq(job->state, JOB_FAILED);
     ck_assert_ptr_nonnull(strstr(job->failure, "Failed to rollback to checkpoint/savepoint /s/x. Cannot map checkpoint/savepoint state for operator "
-                                               "02000000000000000000000000000000 to the new program, because the operator is not available in the new "
-                                               "program. If you want to allow to skip this, you can set the --allowNonRestoredState option on the CLI."));
+                                               "02000000000000000000000000000000 to the new program, because the operator is not available "
+                                               "in the new "
+                                               "program. If you want to allow to skip this, you can set the --allowNonRestoredState option "
+                                               "on the CLI."));
     ck_assert_str_eq(job->exceptions.items[0].name, "org.apache.flink.runtime.client.JobInitializationException");
     add_taskmanager(&f, "a", 1, 1);
     job = submit(&f, graph(3, 1, 9, checkpointed("1")), "/s/x", metadata, true);
@@ -437,7 +445,8 @@ START_TEST(books_that_do_not_balance_are_named)
     ack(&f, job, 1, 0, 1, 9, false);
     written(&f, job, 1);
     ck_assert(!job->books_balance);
-    ck_assert(logged(&f, "The books of checkpoint 1 of job aa010000000000000000000000000000 do not balance: input 0 of Map: 1 rows were sent and did not come"));
+    ck_assert(logged(&f, "The books of checkpoint 1 of job aa010000000000000000000000000000 do not balance: input 0 of Map: 1 rows were "
+                         "sent and did not come"));
     fixture_finish(&f);
 }
 END_TEST
@@ -506,7 +515,8 @@ START_TEST(fixed_delay_gives_up)
     tick_to(&f, NOW + 1050);
     tick_to(&f, NOW + 1100);
     ck_assert_int_eq(job->state, JOB_FAILED);
-    ck_assert_ptr_nonnull(strstr(job->failure, "Recovery is suppressed by FixedDelayRestartBackoffTimeStrategy(maxNumberRestartAttempts=1, backoffTimeMS=1000)"));
+    ck_assert_ptr_nonnull(strstr(job->failure, "Recovery is suppressed by FixedDelayRestartBackoffTimeStrategy(maxNumberRestartAttempts=1, "
+                                               "backoffTimeMS=1000)"));
     /* The archive forgets it after an hour. */
     tick_to(&f, NOW + 1100 + 3600000);
     ck_assert_ptr_nonnull(find_action(&f, ACTION_JOB_REMOVED));
@@ -518,7 +528,8 @@ END_TEST
 START_TEST(requests_of_unknown_jobs_are_answered)
 {
     struct fixture f = fixture_create("0");
-    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = the_job(9), .trigger_id = {{5}}, .kind = CHECKPOINT_KIND_SAVEPOINT, .directory = "/s"}};
+    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = the_job(9), .trigger_id = {{5}}, .kind = CHECKPOINT_KIND_SAVEPOINT,
+                                                             .directory = "/s"}};
     handle(&f, &event);
     const struct action *answer = find_action(&f, ACTION_REQUEST_FINISHED);
     ck_assert_str_eq(answer->finished.error->message, "Could not find Flink job (aa090000000000000000000000000000)");
@@ -536,7 +547,8 @@ START_TEST(restart_strategies)
     ck_assert(restart_strategy_failed(&rate, &state, 1000, 0, &delay));
     ck_assert(!restart_strategy_failed(&rate, &state, 2000, 0, &delay));
     restart_state_finish(&state);
-    struct restart_strategy exponential = {.type = RESTART_EXPONENTIAL_DELAY, .attempts = UINT32_MAX, .initial_backoff_ms = 1000, .max_backoff_ms = 3000,
+    struct restart_strategy exponential = {.type = RESTART_EXPONENTIAL_DELAY, .attempts = UINT32_MAX, .initial_backoff_ms = 1000,
+                                           .max_backoff_ms = 3000,
                                            .backoff_multiplier = 2, .reset_threshold_ms = 60000, .jitter_factor = 0.1};
     int64_t expected[] = {1000, 2000, 3000, 3000};
     for (unsigned i = 0; i < 4; i++) {

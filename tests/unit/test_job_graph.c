@@ -15,7 +15,8 @@ static const char click_count[] =
     "\"config\":{\"pipeline.operator-chaining.enabled\":\"%s\"},\"library\":{\"name\":\"ClickCountJob.so\",\"sha256\":null},\"operators\":["
     "{\"name\":\"Source: ClickEvent Source\",\"type\":\"kafka-source\",\"uid\":null,\"parallelism\":0,\"max_parallelism\":0,"
     "\"description\":\"Source: ClickEvent Source\",\"options\":{},\"schema\":" SCHEMA ",\"inputs\":[]},"
-    "{\"name\":\"ClickEvent Counter\",\"type\":\"window\",\"description\":\"Window(TumblingEventTimeWindows(15000), EventTimeTrigger, Counter, Stats)\","
+    "{\"name\":\"ClickEvent Counter\",\"type\":\"window\",\"description\":\"Window(TumblingEventTimeWindows(15000), EventTimeTrigger, "
+    "Counter, Stats)\","
     "\"options\":{},\"schema\":" SCHEMA ",\"inputs\":[{\"source\":0,\"side_output\":-1,\"input\":0,\"partitioning\":\"HASH\",\"key_columns\":[1]}]},"
     "{\"name\":\"ClickEventStatistics Sink: Writer\",\"type\":\"kafka-sink-writer\",\"options\":{},\"schema\":" SCHEMA
     ",\"inputs\":[{\"source\":1,\"partitioning\":\"FORWARD\"}]},"
@@ -196,7 +197,8 @@ END_TEST
 START_TEST(uid_fixes_the_id)
 {
     struct job_graph *a = load(GRAPH(SOURCE(",\"uid\":\"clicks\"") "," MAP("b", FORWARD("0"), ",\"uid\":\"count\"")), 1);
-    struct job_graph *b = load(GRAPH(SOURCE(",\"uid\":\"clicks\"") "," MAP("new", FORWARD("0"), "") "," MAP("b", FORWARD("1"), ",\"uid\":\"count\"")), 1);
+    struct job_graph *b = load(GRAPH(SOURCE(",\"uid\":\"clicks\"") "," MAP("new", FORWARD("0"), "") "," MAP("b", FORWARD("1"),
+                                                                                                            ",\"uid\":\"count\"")), 1);
     ck_assert(id_equals(a->operators[1].id, b->operators[2].id));
     ck_assert(!id_equals(a->operators[1].id, b->operators[1].id));
     job_graph_destroy(a);
@@ -223,7 +225,8 @@ START_TEST(bad_graphs_are_named)
     expect_error(GRAPH(SOURCE("") "," MAP("b", "{\"source\":0,\"partitioning\":\"HASH\",\"key_columns\":[2]}", "")), "column that the input");
     expect_error(GRAPH(SOURCE("") "," MAP("b", "{\"source\":0,\"side_output\":0,\"partitioning\":\"FORWARD\"}", "")), "side output");
     expect_error(GRAPH(SOURCE("") "," MAP("b", FORWARD("2"), "") "," MAP("c", FORWARD("1"), "")), "has a cycle");
-    expect_error(GRAPH("{\"name\":\"a\",\"type\":\"map\",\"schema\":[{\"name\":\"x\",\"type\":\"NUMBER\",\"nullable\":false}]}"), "operator 0 (\"a\")");
+    expect_error(GRAPH("{\"name\":\"a\",\"type\":\"map\",\"schema\":[{\"name\":\"x\",\"type\":\"NUMBER\",\"nullable\":false}]}"),
+                 "operator 0 (\"a\")");
     expect_error("{\"version\":1,\"name\":\"j\",\"library\":{\"sha256\":\"abc\"},\"operators\":[" SOURCE("") "]}", "library.sha256");
     expect_error("{\"version\":1,\"name\":\"j\",\"config\":{\"a\":1},\"operators\":[" SOURCE("") "]}", "config key \"a\"");
     expect_error("{\"version\":1,\"name\":\"j\",\"operators\":[" SOURCE(",\"parallelism\":1,\"max_parallelism\":128") "],\"vertices\":[{\"name\":\"a\","

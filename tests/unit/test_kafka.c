@@ -136,7 +136,8 @@ static struct job_graph *make_graph(const char *extra, const char *guarantee, in
              "\"slot_sharing_group\":\"default\",\"chaining\":\"ALWAYS\",\"options\":{\"properties\":{\"bootstrap.servers\":\"%s\"},\"topic\":\"%s\","
              "\"guarantee\":\"%s\",\"transactional_id_prefix\":\"%s\"},\"schema\":null,\"inputs\":[{\"source\":1,\"side_output\":-1,\"input\":0,"
              "\"partitioning\":\"FORWARD\"}]}]}",
-             checkpoints ? "\"execution.checkpointing.interval\":\"1000\"" : "", parallelism, servers, in_topic, extra, parallelism, servers, out_topic, guarantee,
+             checkpoints ? "\"execution.checkpointing.interval\":\"1000\"" : "", parallelism, servers, in_topic, extra, parallelism,
+                 servers, out_topic, guarantee,
              transactional_prefix, parallelism, servers, out_topic, guarantee, transactional_prefix);
     json_error_t json_err;
     json_t *json = json_loads(text, 0, &json_err);
@@ -322,7 +323,8 @@ START_TEST(malformed_goes_to_the_dead_letter_topic)
     produce_rows(0, 10);
     produce_text("in", 0, "nonsense");
     rd_kafka_flush(producer, TIMEOUT_MS);
-    struct local_job *job = start(EARLIEST ",\"on_error\":{\"mode\":\"dead-letter\",\"topic\":\"dead\"},\"bounded\":{\"mode\":\"latest\"}", "none", 1, NULL);
+    struct local_job *job = start(EARLIEST ",\"on_error\":{\"mode\":\"dead-letter\",\"topic\":\"dead\"},\"bounded\":{\"mode\":\"latest\"}",
+                                  "none", 1, NULL);
     no_error(local_job_wait_with(job, directory, 100, TIMEOUT_MS));
     ck_assert_int_eq(book(job, "Source: in", "unparsable"), 1);
     local_job_destroy(job);
@@ -394,22 +396,22 @@ START_TEST(transactions_recover)
     struct kafka_committable one = {.marker = kafka_marker(10, 1)}, two = {.marker = kafka_marker(10, 2)};
     kafka_committable_add_row(&one, "k", 1, "one", 3);
     kafka_committable_add_row(&two, NULL, 0, "two", 3);
-    no_error(kafka_transactor_create(&options, 0, &first));
+    no_error(kafka_transactor_create(&options, 0, NULL, &first));
     ck_assert_int_eq(kafka_transactor_marker(first), -1);
     no_error(kafka_transactor_commit(first, &one, NULL));
     /* A new attempt fences the old one and finds the marker. */
-    no_error(kafka_transactor_create(&options, 0, &second));
+    no_error(kafka_transactor_create(&options, 0, NULL, &second));
     ck_assert_int_eq(kafka_transactor_marker(second), one.marker);
     struct error *err = kafka_transactor_commit(first, &two, NULL);
     ck_assert_ptr_nonnull(err);
     error_free(err);
     no_error(kafka_transactor_commit(second, &one, NULL)); /* is in: nothing happens */
     no_error(kafka_transactor_commit(second, &two, NULL));
-    kafka_transactor_destroy(first);
-    kafka_transactor_destroy(second);
-    no_error(kafka_transactor_create(&options, 0, &first));
+    kafka_transactor_destroy(first, false);
+    kafka_transactor_destroy(second, false);
+    no_error(kafka_transactor_create(&options, 0, NULL, &first));
     ck_assert_int_eq(kafka_transactor_marker(first), two.marker);
-    kafka_transactor_destroy(first);
+    kafka_transactor_destroy(first, false);
     bytes_writer_finish(&one.rows);
     bytes_writer_finish(&two.rows);
     json_decref(properties);

@@ -89,7 +89,8 @@ static void keeper_report(struct mr_context *ctx, const struct keeper *keeper)
     char text[4096];
     size_t length = 0, cursor = 0;
     const struct line *last = mr_state_get(ctx, keeper->last);
-    length += (size_t)snprintf(text, sizeof text, "last=%.*s all=", last != NULL ? (int)last->text.length : 4, last != NULL ? last->text.data : "none");
+    length += (size_t)snprintf(text, sizeof text, "last=%.*s all=", last != NULL ? (int)last->text.length : 4,
+                               last != NULL ? last->text.data : "none");
     const struct item *item;
     while ((item = mr_state_next(ctx, keeper->all, &cursor, NULL)) != NULL)
         length += (size_t)snprintf(text + length, sizeof text - length, "%" PRId64 ",", item->value);
@@ -237,10 +238,12 @@ START_TEST(map_copies_every_type)
 {
     struct chain_harness chain;
     start(&chain, "map", "test_copy_wide", WIDE_SCHEMA, WIDE_SCHEMA, "{}");
-    chain_harness_send(&chain, 0, parse("[[\"some text that is long\", 1.5, true, -7, -300, 70000, -5000000000, 0.5, 1700000000000],[\"\", 0.0, false, 0, 0, 0, 0, 0.0, 0],"
+    chain_harness_send(&chain, 0, parse("[[\"some text that is long\", 1.5, true, -7, -300, 70000, -5000000000, 0.5, 1700000000000],[\"\", "
+                                        "0.0, false, 0, 0, 0, 0, 0.0, 0],"
                                         "[null, null, null, null, null, null, null, null, null]]"),
                        parse("[5, 6, 7]"));
-    expect_rows(&chain.collectors[0], "[[\"some text that is long\", 1.5, true, -7, -300, 70000, -5000000000, 0.5, 1700000000000],[\"\", 0.0, false, 0, 0, 0, 0, 0.0, 0],"
+    expect_rows(&chain.collectors[0], "[[\"some text that is long\", 1.5, true, -7, -300, 70000, -5000000000, 0.5, 1700000000000],[\"\", "
+                                      "0.0, false, 0, 0, 0, 0, 0.0, 0],"
                                       "[\"\", 0.0, false, 0, 0, 0, 0, 0.0, 0]]");
     ck_assert_int_eq(json_integer_value(json_array_get(chain.collectors[0].times, 2)), 7);
     chain_harness_finish(&chain);
@@ -333,7 +336,8 @@ static void expect_start_error(const char *type, const char *function, const cha
 START_TEST(wrong_programs_are_explained)
 {
     expect_start_error("map", "no_such_function", ITEM_SCHEMA, ITEM_SCHEMA, "{}", "has no function no_such_function");
-    expect_start_error("map", "test_is_even", ITEM_SCHEMA, ITEM_SCHEMA, "{}", "test_is_even of library (this program) is a filter function, not a map function");
+    expect_start_error("map", "test_is_even", ITEM_SCHEMA, ITEM_SCHEMA, "{}",
+                       "test_is_even of library (this program) is a filter function, not a map function");
     expect_start_error("map", "test_copy_wide", ITEM_SCHEMA, WIDE_SCHEMA, "{}", "field flag of record wide is not a column");
     expect_start_error("filter", "test_is_even", "[{\"name\":\"key\",\"type\":\"STRING\",\"nullable\":false},{\"name\":\"value\",\"type\":\"INT\",\"nullable\":false}]",
                        ITEM_SCHEMA, "{}", "field value of record item is BIGINT, the stream's column is INT");
@@ -498,7 +502,8 @@ START_TEST(co_process_joins_and_takes_the_lower_watermark)
                   "{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]}]",
                   "name", "first", "type", "datagen-source", "parallelism", 3, "options", "schema", parse(ITEM_SCHEMA),
                   "name", "second", "type", "datagen-source", "parallelism", 3, "options", "schema", parse(WIDE_SCHEMA),
-                  "name", "join", "type", "co_process", "parallelism", 1, "options", "function", "test_join", "key_columns", parse("[[0],[0]]"), "schema",
+                  "name", "join", "type", "co_process", "parallelism", 1, "options", "function", "test_join", "key_columns",
+                      parse("[[0],[0]]"), "schema",
                   parse(ITEM_SCHEMA), "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning", "HASH", "key_columns", 0,
                   "source", 1, "side_output", -1, "input", 1, "partitioning", "HASH", "key_columns", 0,
                   "name", "sink", "type", "blackhole-sink", "parallelism", 3, "options", "inputs", "source", 2, "side_output", -1, "input", 0,
@@ -506,7 +511,8 @@ START_TEST(co_process_joins_and_takes_the_lower_watermark)
     struct chain_harness chain;
     chain_harness_init(&chain, operators, 2, 0, NULL);
     chain_harness_send(&chain, 0, parse("[[\"a\",7],[\"long long long long key\",8]]"), NULL);
-    chain_harness_send(&chain, 1, parse("[[\"a\",0.0,true,1,1,1,5,0.0,0],[\"long long long long key\",0.0,true,1,1,1,6,0.0,0],[\"c\",0.0,true,1,1,1,9,0.0,0]]"), NULL);
+    chain_harness_send(&chain, 1, parse("[[\"a\",0.0,true,1,1,1,5,0.0,0],[\"long long long long "
+                                        "key\",0.0,true,1,1,1,6,0.0,0],[\"c\",0.0,true,1,1,1,9,0.0,0]]"), NULL);
     expect_rows(&chain.collectors[0], "[[\"a\",7005],[\"long long long long key\",8006],[\"c\",-991]]");
     chain_harness_watermark(&chain, 0, 100);
     ck_assert_int_eq(chain.collectors[0].watermark, TIME_MIN);
@@ -556,11 +562,14 @@ START_TEST(a_chain_passes_rows_by_direct_calls)
                                   "{s:s,s:s,s:i,s:{s:s},s:o,s:[{s:i,s:i,s:i,s:s}]},{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]},"
                                   "{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]}]",
                                   "name", "source", "type", "datagen-source", "parallelism", 3, "options", "schema", parse(ITEM_SCHEMA),
-                                  "name", "map", "type", "map", "parallelism", 1, "options", "function", "test_fail_on_13", "schema", parse(ITEM_SCHEMA),
+                                  "name", "map", "type", "map", "parallelism", 1, "options", "function", "test_fail_on_13", "schema",
+                                      parse(ITEM_SCHEMA),
                                   "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning", "REBALANCE",
-                                  "name", "filter", "type", "filter", "parallelism", 1, "options", "function", "test_is_even", "schema", parse(ITEM_SCHEMA),
+                                  "name", "filter", "type", "filter", "parallelism", 1, "options", "function", "test_is_even", "schema",
+                                      parse(ITEM_SCHEMA),
                                   "inputs", "source", 1, "side_output", -1, "input", 0, "partitioning", "FORWARD",
-                                  "name", "flat", "type", "flat_map", "parallelism", 1, "options", "function", "test_repeat", "schema", parse(ITEM_SCHEMA),
+                                  "name", "flat", "type", "flat_map", "parallelism", 1, "options", "function", "test_repeat", "schema",
+                                      parse(ITEM_SCHEMA),
                                   "inputs", "source", 1, "side_output", -1, "input", 0, "partitioning", "FORWARD",
                                   "name", "sink", "type", "blackhole-sink", "parallelism", 3, "options", "inputs", "source", 2, "side_output", -1,
                                   "input", 0, "partitioning", "REBALANCE",

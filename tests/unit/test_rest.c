@@ -266,7 +266,8 @@ static void report_metrics(struct fixture *fixture, const struct job *job, json_
     json_t *tasks = json_array();
     for (uint32_t v = 0; v < job->graph->vertex_count; v++) {
         const struct execution *execution = job->vertices[v].subtasks[0].current;
-        json_array_append_new(tasks, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:[{s:s,s:I}]}", "execution", execution->id, "numRecordsIn", rows,
+        json_array_append_new(tasks, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:[{s:s,s:I}]}", "execution", execution->id,
+                                               "numRecordsIn", rows,
                                                "numRecordsOut", rows, "numBytesIn", rows * 10, "numBytesOut", rows * 10, "accumulateBusyTimeMs",
                                                rows, "accumulateIdleTimeMs", rows, "accumulateBackPressuredTimeMs", (json_int_t)0,
                                                "currentInputWatermark", (json_int_t)265014, "operators", "name", "ClickEvent Counter",
@@ -418,7 +419,8 @@ static char *path_of(const char *file, const struct job *job, const char *jar)
 /* What a played taskmanager cannot answer, and what depends on its heartbeats. */
 static bool is_left_out(const char *file)
 {
-    static const char *const left_out[] = {"GET_taskmanagers_taskmanagerid_logs", "GET_taskmanagers_taskmanagerid_thread", "GET_taskmanagers_taskmanagerid_metrics",
+    static const char *const left_out[] = {"GET_taskmanagers_taskmanagerid_logs", "GET_taskmanagers_taskmanagerid_thread",
+                                           "GET_taskmanagers_taskmanagerid_metrics",
                                            "GET_taskmanagers_metrics", "GET_jobmanager_logs", "GET_taskmanagers_taskmanagerid_log"};
     for (size_t i = 0; i < sizeof left_out / sizeof left_out[0]; i++) {
         if (strncmp(file, left_out[i], strlen(left_out[i])) == 0)
@@ -514,10 +516,13 @@ START_TEST(errors_are_worded_as_recorded)
         {"OPTIONS", "/overview", NULL, 404, "Not found"},
         {"GET", "/v1/jobs/", NULL, 200, "{\"jobs\":[]}"},
         {"GET", "/jobs", "{}", 200, "{\"jobs\":[]}"},
-        {"GET", "/jobs/abcd", NULL, 400, EX_REST ": Bad request, could not parse parameters: Cannot resolve path parameter (jobid) from value \\\"abcd\\\".\\nCaused by: "},
-        {"GET", "/jobs/" NO_JOB, NULL, 404, EX_NOT_FOUND ": Job " NO_JOB " not found\\nCaused by: " EX_NO_JOB ": Could not find Flink job (" NO_JOB ")\\n\"]}"},
+        {"GET", "/jobs/abcd", NULL, 400, EX_REST ": Bad request, could not parse parameters: Cannot resolve path parameter (jobid) from "
+                                         "value \\\"abcd\\\".\\nCaused by: "},
+        {"GET", "/jobs/" NO_JOB, NULL, 404, EX_NOT_FOUND ": Job " NO_JOB " not found\\nCaused by: " EX_NO_JOB ": Could not find Flink job "
+                                            "(" NO_JOB ")\\n\"]}"},
         {"GET", "/jobs/FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", NULL, 404, NO_JOB},
-        {"GET", "/jobs/" NO_JOB "/status", NULL, 500, "[\"Internal server error.\",\"<Exception on server side:\\n" EX_NO_JOB ": Could not find Flink job (" NO_JOB ")\\n\\nEnd of exception on server side>\"]"},
+        {"GET", "/jobs/" NO_JOB "/status", NULL, 500, "[\"Internal server error.\",\"<Exception on server side:\\n" EX_NO_JOB ": Could not "
+                                                      "find Flink job (" NO_JOB ")\\n\\nEnd of exception on server side>\"]"},
         {"GET", "/jobs/" NO_JOB "/metrics", NULL, 200, "[]"},
         {"GET", "/jobs/" NO_JOB "/execution-result", NULL, 404, EX_REST ": " EX_NO_JOB ": Could not find Flink job"},
         {"PATCH", "/jobs/" NO_JOB "?mode=cancel", NULL, 404, EX_REST ": Job could not be found."},
@@ -525,7 +530,8 @@ START_TEST(errors_are_worded_as_recorded)
         {"PATCH", "/jobs/" NO_JOB "?mode=foo", NULL, 400, "Cannot resolve query parameter (mode) from value \\\"foo\\\"."},
         {"PATCH", "/jobs/" NO_JOB "/rescaling", NULL, 503, "Rescaling is temporarily disabled. See FLINK-12312."},
         {"POST", "/jobs/" NO_JOB "/savepoints", "{not json", 400, "Request did not match expected format SavepointTriggerRequestBody."},
-        {"POST", "/jobs/" NO_JOB "/savepoints", "{\"cancel-job\": \"maybe\"}", 400, "Request did not match expected format SavepointTriggerRequestBody."},
+        {"POST", "/jobs/" NO_JOB "/savepoints", "{\"cancel-job\": \"maybe\"}", 400,
+         "Request did not match expected format SavepointTriggerRequestBody."},
         {"GET", "/jobs/" NO_JOB "/savepoints/" NO_JOB, NULL, 404, "There is no savepoint operation with triggerId=" NO_JOB " for job " NO_JOB "."},
         {"GET", "/jobs/" NO_JOB "/checkpoints/xyz", NULL, 400, "(triggerid)"},
         {"GET", "/savepoint-disposal/" NO_JOB, NULL, 404, EX_NOT_FOUND ": Operation not found under key: "},
@@ -583,7 +589,8 @@ START_TEST(operations_are_polled)
     expect_result(&fixture, status, "\"location\":\"file:");
     free(status);
     status = heap_printf("%s/savepoints/00000000000000000000000000000003", base);
-    expect(&fixture, "POST", savepoints, "{\"target-directory\": \"/proc/nosuch\", \"triggerId\": \"00000000000000000000000000000003\"}", 202, "request-id");
+    expect(&fixture, "POST", savepoints, "{\"target-directory\": \"/proc/nosuch\", \"triggerId\": \"00000000000000000000000000000003\"}",
+           202, "request-id");
     expect_result(&fixture, status, "Failed to create savepoint directory at /proc/nosuch");
     struct answer answer = ask(&fixture, "POST", "/savepoint-disposal", "{\"savepoint-path\": \"/tmp/no-such-savepoint\"}");
     char *disposal = heap_printf("/savepoint-disposal/%s", json_string_value(json_object_get(answer.json, "request-id")));
@@ -636,7 +643,8 @@ START_TEST(failing_programs_are_answered)
         {"#!/bin/sh\necho boom >&2\nkill -SEGV $$\n", "crashed with signal 11"},
         {"#!/bin/sh\nsleep 60\n", "did not end within 1000 ms and was killed"},
         {"#!/bin/sh\necho hello\n", "gave no job graph"},
-        {"#!/bin/sh\necho '{\"error\":{\"code\":\"INVALID_PROGRAM\",\"message\":\"no sink\"}}'\nexit 1\n", "The main method caused an error: no sink"},
+        {"#!/bin/sh\necho '{\"error\":{\"code\":\"INVALID_PROGRAM\",\"message\":\"no sink\"}}'\nexit 1\n",
+         "The main method caused an error: no sink"},
         {"#!/bin/sh\nyes\n", "MiB of output and was killed"},
         {"#!/bin/sh\necho '{\"version\":1}'\n", "Could not execute application."},
     };
@@ -662,7 +670,8 @@ START_TEST(a_second_submission_answers_with_the_first)
     struct fixture fixture;
     setup(&fixture);
     register_taskmanager(&fixture);
-    struct job *job = run_job(&fixture, "{\"jobId\": \"0000000000000000000000000000000b\", \"flinkConfiguration\": {\"state.checkpoints.num-retained\": \"3\"}}");
+    struct job *job = run_job(&fixture, "{\"jobId\": \"0000000000000000000000000000000b\", \"flinkConfiguration\": "
+                                        "{\"state.checkpoints.num-retained\": \"3\"}}");
     ck_assert_uint_eq(job->settings.checkpoint_num_retained, 3);
     char *run = heap_printf("/jars/%s/run?jobid=0000000000000000000000000000000b", fixture.jobmanager->programs->programs.items[0]->id);
     expect(&fixture, "POST", run, NULL, 200, "{\"jobid\":\"0000000000000000000000000000000b\"}");
@@ -707,7 +716,8 @@ START_TEST(strangers_do_no_harm)
     const char *const requests[] = {
         "GET /jobs/%00%ff%2e%2e HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST /jars/upload HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 99999999999\r\n\r\n",
-        "POST /jars/upload HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 200\r\n\r\n--x\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"a.so\"\r\n\r\nabc",
+        "POST /jars/upload HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: "
+        "200\r\n\r\n--x\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"a.so\"\r\n\r\nabc",
         "POST /jobs/x/stop HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "GET /config HTTP/9.9\r\n\r\n",
         "\r\n\r\n\r\n",

@@ -57,7 +57,8 @@ static uint32_t group_of(uint32_t key)
 static void put(struct state_table *table, uint32_t key, uint64_t value)
 {
     int64_t window = key % 3;
-    memcpy(state_table_upsert(table, group_of(key), hash_of(key), &key, sizeof key, &window, sizeof window, sizeof value, NULL), &value, sizeof value);
+    memcpy(state_table_upsert(table, group_of(key), hash_of(key), &key, sizeof key, &window, sizeof window, sizeof value, NULL), &value,
+           sizeof value);
 }
 
 /* 0 when absent. */
@@ -151,7 +152,8 @@ static void finish_subtasks(struct subtask *subtasks, uint32_t count)
 START_TEST(rescaling_keeps_everything)
 {
     make_directory();
-    struct subtask one = {.first = 0, .last = GROUPS - 1, .table = bytes_table(0, GROUPS - 1), .list_count = 20, .union_count = 2, .union_items = {70, 71}};
+    struct subtask one = {.first = 0, .last = GROUPS - 1, .table = bytes_table(0, GROUPS - 1), .list_count = 20, .union_count = 2,
+                          .union_items = {70, 71}};
     for (uint32_t i = 0; i < KEYS; i++)
         put(one.table, i, i + 1);
     for (uint32_t i = 0; i < 20; i++)

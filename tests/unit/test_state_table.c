@@ -236,7 +236,8 @@ START_TEST(space_of_removed_entries_comes_back)
             uint32_t number = (i * 7 + 3) % 5000;
             int64_t old = pane - 1;
             if (number % 50 != 0 || pane % 10 == 0)
-                state_table_remove(table, 100 + number % GROUP_COUNT, number * UINT64_C(0x9e3779b97f4a7c15), &number, sizeof number, &old, sizeof old);
+                state_table_remove(table, 100 + number % GROUP_COUNT, number * UINT64_C(0x9e3779b97f4a7c15), &number, sizeof number, &old,
+                                   sizeof old);
         }
         if (pane == 5)
             peak = state_table_size_bytes(table);

@@ -268,7 +268,8 @@ static json_t *edge_json(int source, const char *partitioning)
 static json_t *operator_json(const char *name, const char *type, int parallelism, long long rows, json_t *inputs)
 {
     return json_pack("{s:s,s:s,s:n,s:i,s:i,s:s,s:s,s:s,s:{s:I},s:[{s:s,s:s,s:b}],s:[],s:o}", "name", name, "type", type, "uid", "parallelism",
-                     parallelism, "max_parallelism", 128, "slot_sharing_group", "default", "chaining", "NEVER", "description", name, "options", "rows",
+                     parallelism, "max_parallelism", 128, "slot_sharing_group", "default", "chaining", "NEVER", "description", name,
+                         "options", "rows",
                      (json_int_t)rows, "schema", "name", "n", "type", "BIGINT", "nullable", 0, "side_outputs", "inputs", inputs);
 }
 
@@ -277,7 +278,8 @@ static struct job_graph *graph_of(struct shape shape)
     json_t *config = json_object();
     if (shape.interval != NULL)
         json_object_set_new(config, "execution.checkpointing.interval", json_string(shape.interval));
-    json_t *json = json_pack("{s:i,s:s,s:s,s:o,s:[o,o,o]}", "version", 1, "job_id", "00112233445566778899aabbccddeeff", "name", "test", "config", config,
+    json_t *json = json_pack("{s:i,s:s,s:s,s:o,s:[o,o,o]}", "version", 1, "job_id", "00112233445566778899aabbccddeeff", "name", "test",
+                             "config", config,
                              "operators", operator_json("source", "test-source", shape.sources, shape.rows, json_array()),
                              operator_json("pass", "test-pass", shape.passes, 0, json_pack("[o]", edge_json(0, shape.first))),
                              operator_json("sink", "test-sink", shape.sinks, 0, json_pack("[o]", edge_json(1, shape.second))));

@@ -53,7 +53,8 @@ static void make_rides(void)
 {
     for (int i = 0; i < RIDE_COUNT; i++) {
         int64_t start = START + i * 20 * INT64_C(1000);
-        rides[i] = (struct ride){.start = start, .end = start + 5 * MINUTE + (int64_t)random_below(150) * MINUTE, .driver = 100 + (int64_t)random_below(DRIVER_COUNT),
+        rides[i] = (struct ride){.start = start, .end = start + 5 * MINUTE + (int64_t)random_below(150) * MINUTE,
+                                 .driver = 100 + (int64_t)random_below(DRIVER_COUNT),
                                  .start_lon = random_below(4) == 0 ? -73.5 : -73.875, .tip = (double)random_below(40) / 4};
     }
 }
@@ -134,7 +135,8 @@ static char *library_path(const char *example)
 
 static json_t *compile(const char *example, uint32_t parallelism)
 {
-    char *command = heap_printf("%s/bin/job-compiler --library %s/bin/%s.so --config parallelism.default=%u --config pipeline.auto-watermark-interval=0 -- "
+    char *command = heap_printf("%s/bin/job-compiler --library %s/bin/%s.so --config parallelism.default=%u --config "
+                                "pipeline.auto-watermark-interval=0 -- "
                                 "--rides %s/rides.json --fares %s/fares.json --output %s/out",
                                 build(), build(), example, parallelism, folder, folder, folder);
     FILE *pipe = popen(command, "r");

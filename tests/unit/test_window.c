@@ -106,7 +106,8 @@ static json_t *window_graph(json_t *options, const char *output_schema, int para
                      "name", "source", "type", "datagen-source", "parallelism", 1, "options", "schema", schema_of(EVENT_SCHEMA),
                      "name", "window", "type", "window", "uid", "window", "parallelism", parallelism, "max_parallelism", 8, "options", options,
                      "schema", schema_of(output_schema), "side_outputs", "tag", "late", "schema", schema_of(EVENT_SCHEMA),
-                     "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning", json_array_size(keys) > 0 ? "HASH" : "GLOBAL", "key_columns", keys,
+                     "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning", json_array_size(keys) > 0 ? "HASH" : "GLOBAL",
+                         "key_columns", keys,
                      "name", "sink", "type", "blackhole-sink", "parallelism", 3, "options",
                      "inputs", "source", 1, "side_output", -1, "input", 0, "partitioning", "REBALANCE",
                      "name", "late", "type", "blackhole-sink", "parallelism", 3, "options",
@@ -432,7 +433,8 @@ START_TEST(reduce_and_text_accumulators)
                                         "[{\"name\":\"text\",\"type\":\"STRING\",\"nullable\":false}]"};
     struct chain_harness chain;
     start_chains(&chain, &reduce, 1, NULL);
-    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i],[s,i]]", "a key that is long", 1, "b", 2, "a key that is long", 40), json_pack("[i,i,i]", 1, 2, 99));
+    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i],[s,i]]", "a key that is long", 1, "b", 2, "a key that is long", 40),
+                       json_pack("[i,i,i]", 1, 2, 99));
     chain_harness_watermark(&chain, 0, 99);
     json_t *expected = json_pack("[[s,i],[s,i]]", "a key that is long", 41, "b", 2);
     assert_same_rows(expected, chain.collectors[0].rows, "reduce");
@@ -452,7 +454,8 @@ END_TEST
 
 START_TEST(window_all_has_one_key)
 {
-    json_t *options = json_pack("{s:{s:s,s:s,s:i},s:[],s:[{s:s,s:i,s:s},{s:s,s:i,s:s},{s:s,s:i,s:s}]}", "assigner", "type", "tumbling", "time", "event",
+    json_t *options = json_pack("{s:{s:s,s:s,s:i},s:[],s:[{s:s,s:i,s:s},{s:s,s:i,s:s},{s:s,s:i,s:s}]}", "assigner", "type", "tumbling",
+                                "time", "event",
                                 "size_ms", 10, "key_columns", "builtin", "function", "max", "column", 1, "as", "max", "function", "min", "column", 1,
                                 "as", "min", "function", "avg", "column", 1, "as", "avg");
     json_t *graph = window_graph(options,

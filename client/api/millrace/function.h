@@ -156,7 +156,8 @@ static inline struct mr_state *mr_list_state(struct mr_context *ctx, const char 
 {
     return ctx->runtime->state(ctx, MR_STATE_LIST, name, NULL, value, NULL);
 }
-static inline struct mr_state *mr_map_state(struct mr_context *ctx, const char *name, const struct mr_record_type *key, const struct mr_record_type *value)
+static inline struct mr_state *mr_map_state(struct mr_context *ctx, const char *name, const struct mr_record_type *key,
+                                            const struct mr_record_type *value)
 {
     return ctx->runtime->state(ctx, MR_STATE_MAP, name, key, value, NULL);
 }
@@ -166,12 +167,21 @@ static inline struct mr_state *mr_aggregating_state(struct mr_context *ctx, cons
 }
 /* NULL when there is none; valid until the next call on any state. Aggregating state gives the aggregate's result. */
 static inline const void *mr_state_get(struct mr_context *ctx, struct mr_state *state) { return ctx->runtime->state_get(ctx, state, NULL); }
-static inline void mr_state_set(struct mr_context *ctx, struct mr_state *state, const void *value) { ctx->runtime->state_put(ctx, state, NULL, value); }
+static inline void mr_state_set(struct mr_context *ctx, struct mr_state *state, const void *value)
+{
+    ctx->runtime->state_put(ctx, state, NULL, value);
+}
 /* List: appends. Aggregating: adds to the accumulator. */
 static inline void mr_state_add(struct mr_context *ctx, struct mr_state *state, const void *value) { ctx->runtime->state_add(ctx, state, value); }
 static inline void mr_state_clear(struct mr_context *ctx, struct mr_state *state) { ctx->runtime->state_clear(ctx, state); }
-static inline const void *mr_map_get(struct mr_context *ctx, struct mr_state *state, const void *key) { return ctx->runtime->state_get(ctx, state, key); }
-static inline void mr_map_put(struct mr_context *ctx, struct mr_state *state, const void *key, const void *value) { ctx->runtime->state_put(ctx, state, key, value); }
+static inline const void *mr_map_get(struct mr_context *ctx, struct mr_state *state, const void *key)
+{
+    return ctx->runtime->state_get(ctx, state, key);
+}
+static inline void mr_map_put(struct mr_context *ctx, struct mr_state *state, const void *key, const void *value)
+{
+    ctx->runtime->state_put(ctx, state, key, value);
+}
 static inline void mr_map_remove(struct mr_context *ctx, struct mr_state *state, const void *key) { ctx->runtime->state_remove(ctx, state, key); }
 /* Walks a list or map: start with *cursor = 0; NULL at the end. key may be NULL. Do not change the state meanwhile. */
 static inline const void *mr_state_next(struct mr_context *ctx, struct mr_state *state, size_t *cursor, const void **key)

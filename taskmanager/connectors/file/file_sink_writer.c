@@ -125,7 +125,8 @@ static bool is_orphan(const struct file_sink_writer *self, const char *name)
     int end = 0;
     size_t prefix = strlen(self->prefix);
     if (name[0] != '.' || strncmp(name + 1, self->prefix, prefix) != 0 ||
-        sscanf(name + 1 + prefix, "%" SCNu64 "-%" SCNu64 ".inprogress%n", &subtask, &number, &end) != 2 || end == 0 || name[1 + prefix + (size_t)end] != '\0')
+        sscanf(name + 1 + prefix, "%" SCNu64 "-%" SCNu64 ".inprogress%n", &subtask, &number, &end) != 2 || end == 0 ||
+            name[1 + prefix + (size_t)end] != '\0')
         return false;
     if (subtask % self->op.ctx->parallelism != self->op.ctx->subtask_index)
         return false;
