@@ -312,7 +312,9 @@ void compile_start(struct jobmanager *jobmanager, const struct compile_request *
     const char *entry = request->entry != NULL && request->entry[0] != '\0' ? request->entry : "main";
     bool has_entry = false;
     struct error *err = program_inspect(request->program->path, entry, &has_entry);
-    if (err == NULL && !has_entry)
+    if (err != NULL)
+        err = error_wrap(err, "%s cannot be run", request->program->name);
+    else if (!has_entry)
         err = error_with_hint(error_new(INVALID_PROGRAM, "The program's entry point '%s' was not found in %s.", entry, request->program->name),
                               "the shared object must export a function of that name");
     if (err != NULL) {
