@@ -161,3 +161,43 @@ def test_secret(env):
     everything = "".join(log_text(cluster, name) for name in ("jobmanager", *(f"taskmanager-{n}" for n in range(4))))
     assert "sesame" not in everything and "barley" not in everything
     cluster.flink("cancel", job)
+
+
+def routes():
+    """(method, path) of the REST API, from the table that the jobmanager is built with."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "..", "..", "jobmanager", "rest", "routes.def")) as f:
+        return re.findall(r"\(\s*(GET|POST|PATCH|PUT|DELETE)\s*,\s*\"([^\"]+)\"", f.read())
+
+
+def test_every_route_with_nonsense(env):
+    """Each REST route with ids that are there, are not, and are none, and bodies of all sorts: an answer each time, the job unharmed."""
+    cluster = env.cluster(1, slots=1)
+    job = cluster.run(MISBEHAVE, "--how", "none")
+    cluster.wait_running(job)
+    cluster.wait_checkpoint(job, 1)
+    vertex = cluster.job(job)["vertices"][0]["id"]
+    taskmanager = cluster.get("/taskmanagers")["taskmanagers"][0]["id"]
+    real = {"jobid": job, "vertexid": vertex, "taskmanagerid": taskmanager, "subtaskindex": "0", "attempt": "0", "checkpointid": "1"}
+    nonsense = ["0" * 32, "f" * 31, "-1", "99999999999999999999", "%F0%9F%92%A5", "a" * 3000, "..%2f..", "NaN", "%00"]
+    bodies = [None, b"", b"{}", b"[]", b"null", b"{\"a\":", b"\xff\xfe", b'{"target-directory":7,"jobId":[],"savepointPath":{},"parallelism":-1}',
+              b"[" * 3000, b'{"target-directory":"' + b"x" * 5000 + b'"}']
+    queries = ["", "?mode=", "?mode=nonsense", "?get=" + "x" * 2000, "?subtasks=-1,9-1,a&agg=none", "?maxExceptions=-5", "?parallelism=0&entry-class=%00"]
+    wanted = [r for r in routes() if r != ("DELETE", "/cluster") and "/yarn-" not in r[1]] # those stop things with a plain GET
+    assert len(wanted) > 50, "the table of routes has another form"
+    for method, pattern in wanted:
+        for _ in range(12):
+            keep = 0.7 if method == "GET" else 0.3
+            path = re.sub(r":(\w+)", lambda m: real[m.group(1)] if m.group(1) in real and env.random.random() < keep else env.random.choice(nonsense), pattern)
+            if method != "GET" and job in path:
+                path = path.replace(job, "0" * 31 + "1")
+            path += env.random.choice(queries)
+            body = env.random.choice(bodies) if method != "GET" else None
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + (f"Content-Length: {len(body)}\r\n" if body is not None else "") + "\r\n"
+            with socket.create_connection(("127.0.0.1", cluster.rest_port), 5) as s:
+                s.settimeout(5)
+                s.sendall(head.encode() + (body or b""))
+                answer = s.recv(4096)
+            assert re.match(rb"HTTP/1\.1 [2345]\d\d ", answer), f"{method} {path[:200]} {body and body[:100]}: {answer[:300]!r}"
+    assert cluster.is_running(job) and cluster.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"] == []
+    cluster.flink("cancel", job)
