@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#define PREFETCH_ROWS 64u
+
 struct process_input {
     struct record_adapter *adapter;
     void *records;
@@ -21,7 +23,8 @@ struct op_process {
     uint32_t input_count;
     bool is_keyed;
     struct encoded_rows key_rows;
-    uint64_t *hashes; /* BATCH_ROWS_MAX of them */
+    uint64_t *hashes; /* BATCH_ROWS_MAX of them, as of key_groups */
+    uint32_t *key_groups;
 };
 
 extern const struct op_vtable op_process_vtable;
@@ -38,6 +41,7 @@ static void op_process_destroy(struct op *op)
     }
     encoded_rows_finish(&self->key_rows);
     free(self->hashes);
+    free(self->key_groups);
     free(self);
 }
 
@@ -105,6 +109,7 @@ static struct error *init(struct op_process *self, enum mr_function_kind kind)
     if (err != NULL)
         return err;
     self->hashes = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->hashes);
+    self->key_groups = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->key_groups);
     return user_context_open(&self->context);
 }
 
@@ -138,9 +143,30 @@ static void set_key_of_row(struct op_process *self, uint32_t row)
         .bytes = self->key_rows.bytes + offsets[row],
         .length = offsets[row + 1] - offsets[row],
         .hash = self->hashes[row],
-        .key_group = key_group_of_hash(self->hashes[row], self->op.ctx->max_parallelism),
+        .key_group = self->key_groups[row],
     };
     user_context_set_key(&self->context, &key);
+}
+
+static void take_keys(struct op_process *self, const struct process_input *in, const struct batch *batch)
+{
+    batch_hash_rows(batch, in->keys.columns, in->keys.count, self->hashes);
+    for (uint32_t i = 0; i < batch->row_count; i++)
+        self->key_groups[i] = key_group_of_hash(self->hashes[i], self->op.ctx->max_parallelism);
+    row_codec_encode_rows(self->context.key_codec, batch, in->keys.columns, &self->key_rows);
+}
+
+/* The state of the rows from start on, just before the function asks for it row by row. */
+static void prefetch_state(struct op_process *self, uint32_t start, uint32_t end)
+{
+    struct state_rows rows = {
+        .count = end - start < PREFETCH_ROWS ? end - start : PREFETCH_ROWS,
+        .key_groups = self->key_groups + start,
+        .hashes = self->hashes + start,
+        .keys = self->key_rows.bytes,
+        .key_offsets = self->key_rows.offsets + start,
+    };
+    user_context_prefetch(&self->context, &rows);
 }
 
 static struct error *process_batch(struct op *op, uint32_t input, struct batch *batch)
@@ -150,10 +176,8 @@ static struct error *process_batch(struct op *op, uint32_t input, struct batch *
     const struct process_input *in = &self->inputs[input];
     const struct mr_function *function = context->function;
     void (*call)(struct mr_context *, const void *) = input == 0 ? function->call.process.element : function->call.process.second;
-    if (self->is_keyed) {
-        batch_hash_rows(batch, in->keys.columns, in->keys.count, self->hashes);
-        row_codec_encode_rows(context->key_codec, batch, in->keys.columns, &self->key_rows);
-    }
+    if (self->is_keyed)
+        take_keys(self, in, batch);
     user_context_enter(context);
     for (uint32_t start = 0; start < batch->row_count && context->error == NULL; start += RECORD_CHUNK_ROWS) {
         uint32_t count = batch->row_count - start < RECORD_CHUNK_ROWS ? batch->row_count - start : RECORD_CHUNK_ROWS;
@@ -161,8 +185,11 @@ static struct error *process_batch(struct op *op, uint32_t input, struct batch *
         record_adapter_gather(in->adapter, batch, start, count, in->records);
         for (uint32_t i = 0; i < count && context->error == NULL; i++, record += in->adapter->size_bytes) {
             context->timestamp = batch->event_time != NULL ? batch->event_time[start + i] : TIME_MIN;
-            if (self->is_keyed)
+            if (self->is_keyed) {
+                if (i % PREFETCH_ROWS == 0)
+                    prefetch_state(self, start + i, start + count);
                 set_key_of_row(self, start + i);
+            }
             call(&context->head, record);
         }
     }

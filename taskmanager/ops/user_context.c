@@ -360,6 +360,12 @@ struct error *user_context_open(struct user_context *context)
     return user_context_leave(context);
 }
 
+void user_context_prefetch(struct user_context *context, const struct state_rows *rows)
+{
+    for (size_t i = 0; i < context->states.count; i++)
+        user_state_prefetch(context->states.items[i], rows);
+}
+
 struct error *user_context_snapshot(struct user_context *context, struct snapshot *snapshot)
 {
     for (size_t i = 0; i < context->states.count; i++)

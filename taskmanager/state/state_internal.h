@@ -4,12 +4,12 @@
 
 #include "taskmanager/state/state_table.h"
 
-/* Block sizes, header included. Small: after a barrier the first change of a page copies it, which must stay a matter of
- * microseconds, as thousands of pages may be hit by one batch of rows; and yet few enough to be referenced in a millisecond or
- * two at the barrier. Larger entries than STATE_PAGE_ENTRY_MAX have a page of their own. */
+/* Page sizes. Small: after a barrier the first change of a page copies it, which must stay well below a microsecond, as
+ * thousands of pages may be hit by one batch of rows; and yet few enough to be referenced in a millisecond or two at the
+ * barrier. Larger entries than STATE_PAGE_ENTRY_MAX have a page of their own. */
 #define STATE_PAGE_MIN_BYTES 1024u
-#define STATE_PAGE_MAX_BYTES 8192u
-#define STATE_PAGE_ENTRY_MAX 2048u
+#define STATE_PAGE_MAX_BYTES 4096u
+#define STATE_PAGE_ENTRY_MAX 1024u
 
 /* One key group. */
 struct state_group {

@@ -1,90 +1,17 @@
-/* Pages of a state table, and views on them. A page is a counted block: one reference is the table's, one each view's. The task
- * thread adds references and copies; a view's reader only drops its references, with release order, so that a task that
- * sees itself alone (acquire) may write in place.
+/* Pages of a state table, and views on them. A page's bytes are a counted block (state_block.h): one reference is the table's,
+ * one each view's. The task thread adds references and copies; a view's reader only drops its references, with release order,
+ * so that a task that sees itself alone (acquire) may write in place.
  * A view reads no further than the page was used when the view was made: the task may append behind that without a copy. */
 #include "common/base/check.h"
 #include "common/base/heap.h"
+#include "taskmanager/state/state_block.h"
 #include "taskmanager/state/state_internal.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct state_page {
-    atomic_uint refs;
-    uint32_t capacity_bytes; /* of data */
-    uint64_t padding[7];     /* data starts a cache line */
-    uint8_t data[];
-};
-
-static struct state_page *page_of(uint8_t *data)
-{
-    return (struct state_page *)(void *)(data - offsetof(struct state_page, data));
-}
-
-/* Blocks of full-size pages that were let go, for the whole process: after a barrier thousands of pages are copied in a few
- * milliseconds, while the worker frees as many soon after; fresh memory would cost page faults each time. */
-#define SPARE_BLOCKS_MAX 8192
-
-static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct spare_block {
-    struct spare_block *next;
-} *spare_blocks;
-static uint32_t spare_count;
-
-static void *block_create(size_t bytes)
-{
-    struct spare_block *block = NULL;
-    if (bytes == STATE_PAGE_MAX_BYTES) {
-        pthread_mutex_lock(&spare_lock);
-        block = spare_blocks;
-        if (block != NULL) {
-            spare_blocks = block->next;
-            spare_count--;
-        }
-        pthread_mutex_unlock(&spare_lock);
-    }
-    if (block == NULL)
-        block = aligned_alloc(64, bytes);
-    check(block != NULL);
-    return block;
-}
-
-static void block_destroy(void *memory, size_t bytes)
-{
-    struct spare_block *block = memory;
-    if (bytes == STATE_PAGE_MAX_BYTES) {
-        pthread_mutex_lock(&spare_lock);
-        if (spare_count < SPARE_BLOCKS_MAX) {
-            block->next = spare_blocks;
-            spare_blocks = block;
-            spare_count++;
-            block = NULL;
-        }
-        pthread_mutex_unlock(&spare_lock);
-    }
-    free(block);
-}
-
-static size_t block_bytes(uint32_t capacity_bytes)
-{
-    return (sizeof(struct state_page) + capacity_bytes + 63) & ~(size_t)63;
-}
-
-static struct state_page *page_create(uint32_t capacity_bytes)
-{
-    struct state_page *page = block_create(block_bytes(capacity_bytes));
-    atomic_init(&page->refs, 1);
-    page->capacity_bytes = capacity_bytes;
-    return page;
-}
-
-static void page_unref(struct state_page *page)
-{
-    if (atomic_fetch_sub_explicit(&page->refs, 1, memory_order_acq_rel) == 1)
-        block_destroy(page, block_bytes(page->capacity_bytes));
-}
+static_assert(STATE_PAGE_MAX_BYTES == STATE_BLOCK_BYTES, "a full page is a full block");
 
 /* ---- the table's side ---- */
 
@@ -110,12 +37,12 @@ static uint32_t slot_create(struct state_table *table, uint32_t group_index, uin
         group->page_capacity = group->page_capacity != 0 ? group->page_capacity * 2 : 4;
         group->pages = heap_realloc(group->pages, group->page_capacity, sizeof *group->pages);
     }
-    table->pages[page] = (struct state_page_slot){.data = page_create(capacity_bytes)->data,
+    table->pages[page] = (struct state_page_slot){.data = state_block_create(table->spare, capacity_bytes),
                                                   .capacity_bytes = capacity_bytes,
                                                   .group = group_index,
                                                   .position = group->page_count};
     group->pages[group->page_count++] = page;
-    table->page_bytes += sizeof(struct state_page) + capacity_bytes;
+    table->page_bytes += capacity_bytes;
     return page;
 }
 
@@ -123,9 +50,9 @@ static uint32_t slot_create(struct state_table *table, uint32_t group_index, uin
 static uint32_t next_capacity(const struct state_group *group, uint32_t bytes)
 {
     uint32_t block = STATE_PAGE_MIN_BYTES;
-    while (block < STATE_PAGE_MAX_BYTES && (block < group->used_bytes || block < bytes + sizeof(struct state_page)))
+    while (block < STATE_PAGE_MAX_BYTES && (block < group->used_bytes || block < bytes))
         block *= 2;
-    return block - (uint32_t)sizeof(struct state_page);
+    return block;
 }
 
 uint64_t state_page_allocate(struct state_table *table, uint32_t group_index, uint32_t bytes)
@@ -191,8 +118,8 @@ void state_page_free(struct state_table *table, uint32_t page)
     uint32_t last = group->pages[--group->page_count];
     group->pages[slot->position] = last;
     table->pages[last].position = slot->position;
-    table->page_bytes -= sizeof(struct state_page) + slot->capacity_bytes;
-    page_unref(page_of(slot->data));
+    table->page_bytes -= slot->capacity_bytes;
+    state_block_unref(table->spare, slot->data, slot->capacity_bytes);
     *slot = (struct state_page_slot){.position = table->free_page};
     table->free_page = page;
 }
@@ -205,12 +132,11 @@ void state_group_close_page(struct state_group *group)
 void state_table_unshare(struct state_table *table, uint64_t ref)
 {
     struct state_page_slot *slot = &table->pages[ref >> STATE_REF_OFFSET_BITS];
-    struct state_page *page = page_of(slot->data);
-    if (atomic_load_explicit(&page->refs, memory_order_acquire) != 1) {
-        struct state_page *copy = page_create(slot->capacity_bytes);
-        memcpy(copy->data, page->data, slot->used_bytes);
-        slot->data = copy->data;
-        page_unref(page);
+    if (!state_block_is_alone(slot->data, slot->capacity_bytes)) {
+        uint8_t *copy = state_block_create(table->spare, slot->capacity_bytes);
+        memcpy(copy, slot->data, slot->used_bytes);
+        state_block_unref(table->spare, slot->data, slot->capacity_bytes);
+        slot->data = copy;
     }
     slot->is_shared = false;
 }
@@ -218,12 +144,14 @@ void state_table_unshare(struct state_table *table, uint64_t ref)
 /* ---- views ---- */
 
 struct view_page {
-    struct state_page *page;
+    uint8_t *data; /* NULL: let go */
+    uint32_t capacity_bytes;
     uint32_t used_bytes;
 };
 
 struct state_view {
     struct state_table_options options;
+    struct state_block_bundle spare; /* the reader's */
     uint32_t page_count;
     struct view_page pages[];
 };
@@ -240,6 +168,7 @@ struct state_view *state_view_create(struct state_table *table)
     schema_ref(view->options.namespace_schema);
     schema_ref(view->options.value_schema);
     view->page_count = 0;
+    view->spare.count = 0;
     for (uint32_t g = 0; g < groups; g++) {
         const struct state_group *group = &table->groups[g];
         for (uint32_t i = 0; i < group->page_count; i++) {
@@ -247,15 +176,9 @@ struct state_view *state_view_create(struct state_table *table)
             if (slot->used_bytes == 0)
                 continue;
             slot->is_shared = true;
-            struct state_page *page = page_of(slot->data);
-            __builtin_prefetch(page, 1);
-            view->pages[view->page_count++] = (struct view_page){page, slot->used_bytes};
+            state_block_ref(slot->data, slot->capacity_bytes);
+            view->pages[view->page_count++] = (struct view_page){slot->data, slot->capacity_bytes, slot->used_bytes};
         }
-    }
-    for (uint32_t i = 0; i < view->page_count; i++) {
-        if (i + 8 < view->page_count)
-            __builtin_prefetch(view->pages[i + 8].page, 1);
-        atomic_fetch_add_explicit(&view->pages[i].page->refs, 1, memory_order_relaxed);
     }
     return view;
 }
@@ -263,7 +186,7 @@ struct state_view *state_view_create(struct state_table *table)
 static struct error *consume_page(const struct view_page *view, struct error *(*on_entry)(void *arg, const struct state_entry *entry), void *arg)
 {
     for (uint32_t offset = 0; offset < view->used_bytes;) {
-        const struct state_entry *entry = (const struct state_entry *)(const void *)(view->page->data + offset);
+        const struct state_entry *entry = (const struct state_entry *)(const void *)(view->data + offset);
         offset += entry->units != 0 ? (uint32_t)entry->units * 8 : view->used_bytes;
         if (!state_entry_is_dead(entry))
             TRY(on_entry(arg, entry));
@@ -274,12 +197,13 @@ static struct error *consume_page(const struct view_page *view, struct error *(*
 struct error *state_view_consume(struct state_view *view, struct error *(*on_entry)(void *arg, const struct state_entry *entry), void *arg)
 {
     for (uint32_t i = 0; i < view->page_count; i++) {
-        if (view->pages[i].page == NULL)
+        if (view->pages[i].data == NULL)
             continue;
         TRY(consume_page(&view->pages[i], on_entry, arg));
-        page_unref(view->pages[i].page);
-        view->pages[i].page = NULL;
+        state_block_unref(&view->spare, view->pages[i].data, view->pages[i].capacity_bytes);
+        view->pages[i].data = NULL;
     }
+    state_block_bundle_finish(&view->spare);
     return NULL;
 }
 
@@ -293,8 +217,9 @@ void state_view_destroy(struct state_view *view)
     if (view == NULL)
         return;
     for (uint32_t i = 0; i < view->page_count; i++)
-        if (view->pages[i].page != NULL)
-            page_unref(view->pages[i].page);
+        if (view->pages[i].data != NULL)
+            state_block_unref(&view->spare, view->pages[i].data, view->pages[i].capacity_bytes);
+    state_block_bundle_finish(&view->spare);
     schema_unref(view->options.key_schema);
     schema_unref(view->options.namespace_schema);
     schema_unref(view->options.value_schema);

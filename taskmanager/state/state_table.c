@@ -7,6 +7,7 @@
 
 #include "common/base/check.h"
 #include "common/base/heap.h"
+#include "taskmanager/state/state_block.h"
 #include "taskmanager/state/state_internal.h"
 
 #include <stdlib.h>
@@ -434,6 +435,15 @@ static inline struct probe probe_of_row(const struct state_rows *rows, uint32_t 
                           rows->namespace_length};
 }
 
+void state_table_prefetch_rows(const struct state_table *table, const struct state_rows *rows)
+{
+    struct probed_rows probed;
+    if (table->page_bytes < PREFETCH_BYTES_MIN)
+        return;
+    for (uint32_t start = 0; start < rows->count; start += ROWS_AHEAD)
+        probe_rows(table, rows, start, rows->count - start < ROWS_AHEAD ? rows->count - start : ROWS_AHEAD, &probed);
+}
+
 void state_table_find_rows(const struct state_table *table, const struct state_rows *rows, uint64_t *refs)
 {
     struct probed_rows probed;
@@ -537,6 +547,7 @@ struct state_table *state_table_create(const struct state_table_options *options
     schema_ref(options->namespace_schema);
     schema_ref(options->value_schema);
     table->groups = heap_alloc_array(options->key_group_last - options->key_group_first + 1, sizeof *table->groups);
+    table->spare = heap_new(struct state_block_bundle);
     table->page_count = 1; /* page 0 stays unused, so that no reference is 0 */
     return table;
 }
@@ -572,6 +583,8 @@ void state_table_destroy(struct state_table *table)
     schema_unref(table->options.key_schema);
     schema_unref(table->options.namespace_schema);
     schema_unref(table->options.value_schema);
+    state_block_bundle_finish(table->spare);
+    free(table->spare);
     free(table->groups);
     free(table);
 }

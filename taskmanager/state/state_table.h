@@ -2,7 +2,7 @@
  * keyed lives in one: value, list, map and aggregating state, timers, window panes.
  *
  *   key group -> open-addressing index of 8-byte slots (28 bits of hash, 36 bits of entry reference)
- *             -> pages of 1 KiB growing to 8 KiB that hold the entries; an entry over 2 KiB has a page of its own
+ *             -> pages of 1 KiB growing to 4 KiB that hold the entries; an entry over 1 KiB has a page of its own
  *
  * Pages are copy-on-write: a snapshot (state_table_view_create) references them, and the table copies a page before its
  * first change of bytes that a view may still read. Removed entries leave gaps; a page that is mostly gaps is compacted.
@@ -67,11 +67,13 @@ struct state_page_slot {
     bool is_large;  /* one entry fills it */
 };
 
-struct state_group; /* private */
+struct state_group;        /* private */
+struct state_block_bundle; /* private */
 
 struct state_table {
     struct state_page_slot *pages; /* private, like all that follows; here for the inline functions */
     struct state_group *groups;
+    struct state_block_bundle *spare; /* free blocks at hand */
     uint32_t page_count; /* slots in use or free; slot 0 is never used */
     uint32_t page_capacity;
     uint32_t free_page; /* head of the list of free slots */
@@ -146,6 +148,9 @@ struct state_rows {
     uint32_t namespace_stride;
 };
 
+/* Brings what find and upsert of these rows' keys will read into the caches; of no effect on a small table. Worth it for a few dozen
+ * rows at a time, just before they are used one by one. */
+void state_table_prefetch_rows(const struct state_table *table, const struct state_rows *rows);
 /* refs[i] = the entry of row i, or STATE_REF_NONE. */
 void state_table_find_rows(const struct state_table *table, const struct state_rows *rows, uint64_t *refs);
 /* refs[i] = the entry of row i, made with value_length zero bytes where absent. is_new[i] (may be NULL) says so: of several rows
