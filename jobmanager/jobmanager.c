@@ -218,14 +218,12 @@ static struct error *make_directories(struct jobmanager *jobmanager)
     if (tmp[0] == '\0')
         tmp = getenv("TMPDIR") != NULL && getenv("TMPDIR")[0] != '\0' ? getenv("TMPDIR") : "/tmp";
     const char *web = config_text(config, OPTION_WEB_TMPDIR);
+    TRY(work_directory_create(web[0] != '\0' ? web : tmp, "millrace-jm", &jobmanager->tmp));
     struct id_text hex = id_format(id_random());
-    jobmanager->tmp_directory = heap_printf("%s/flink-web-%.8s-%.4s-%.4s-%.4s-%.12s", web[0] != '\0' ? web : tmp, hex.hex, hex.hex + 8,
-                                            hex.hex + 12, hex.hex + 16, hex.hex + 20);
-    TRY(fs_make_directories(jobmanager->tmp_directory));
     const char *upload = config_text(config, OPTION_WEB_UPLOAD_DIR);
-    char *upload_directory = upload[0] != '\0' ? heap_strdup(upload) : heap_printf("%s/flink-web-upload", jobmanager->tmp_directory);
+    char *upload_directory = upload[0] != '\0' ? heap_strdup(upload) : heap_printf("%s/flink-web-upload", jobmanager->tmp.path);
     const char *blob = config_text(config, OPTION_BLOB_STORAGE_DIRECTORY);
-    char *blob_directory = heap_printf("%s/blobs-%.8s", blob[0] != '\0' ? blob : jobmanager->tmp_directory, hex.hex);
+    char *blob_directory = heap_printf("%s/blobs-%.8s", blob[0] != '\0' ? blob : jobmanager->tmp.path, hex.hex);
     struct error *err = program_store_create(upload_directory, blob_directory, &jobmanager->programs);
     free(upload_directory);
     free(blob_directory);
@@ -237,7 +235,7 @@ static struct error *default_checkpoint_directory(struct jobmanager *jobmanager)
 {
     if (config_text(jobmanager->config, OPTION_CHECKPOINT_DIR)[0] != '\0')
         return NULL;
-    char *directory = heap_printf("%s/checkpoints", jobmanager->tmp_directory);
+    char *directory = heap_printf("%s/checkpoints", jobmanager->tmp.path);
     struct error *err = config_set(jobmanager->config, option_key(OPTION_CHECKPOINT_DIR), directory, "default");
     free(directory);
     return err;
@@ -390,14 +388,8 @@ void jobmanager_destroy(struct jobmanager *jobmanager)
     operations_finish(&jobmanager->operations);
     hash_map_finish(&jobmanager->links);
     rpc_secret_finish(&jobmanager->secret);
-    if (jobmanager->tmp_directory != NULL) {
-        struct error *err = fs_remove_tree(jobmanager->tmp_directory);
-        if (err != NULL)
-            log_error_chain(LOG_WARN, LOGGER, err, "Could not delete the temporary directory %s.", jobmanager->tmp_directory);
-        error_free(err);
-    }
+    work_directory_remove(&jobmanager->tmp);
     config_destroy(jobmanager->config);
-    free(jobmanager->tmp_directory);
     free(jobmanager->log_directory);
     free(jobmanager->stdout_path);
     free(jobmanager->compiler_path);

@@ -13,6 +13,7 @@
 #include "common/base/error.h"
 #include "common/base/hash_map.h"
 #include "common/config/config.h"
+#include "common/fs/work_directory.h"
 #include "common/rpc/rpc_conn.h"
 #include "common/rpc/rpc_server.h"
 #include "jobmanager/core/coordinator.h"
@@ -31,7 +32,7 @@ struct jobmanager {
     struct rest_server *rest;
     struct program_store *programs;
     struct operations operations;
-    char *tmp_directory;       /* of this process: removed at its end */
+    struct work_directory tmp; /* of this process: removed at its end */
     char *log_directory;       /* NULL: no log files */
     char *stdout_path;         /* NULL: not captured */
     char *compiler_path;       /* the job-compiler program */

@@ -9,9 +9,10 @@ TIDY_SOURCES := $(call sources,common jobmanager taskmanager client) $(SRC_jobs)
 TIDY_SOURCES := $(sort $(TIDY_SOURCES))
 tidy-deep: tidy-clang tidy-cppcheck
 tidy-clang: deps-check
-	@printf '%s\n' $(TIDY_SOURCES) | xargs -P $$(nproc) -n 8 clang-tidy --quiet --warnings-as-errors='*' -- \
-	    $(CPPFLAGS) -std=c17 $(filter-out -Werror,$(WARNINGS)) 2>&1 | grep -vE '^[0-9]+ warnings? (generated|treated)' | tee $(BUILD)/clang-tidy.log; \
-	! grep -qE '(warning|error):' $(BUILD)/clang-tidy.log
+	@mkdir -p $(BUILD)
+	@printf '%s\n' $(TIDY_SOURCES) | xargs -P $$(nproc) -I{} \
+	    clang-tidy --quiet {} -- $(CPPFLAGS) -std=c17 $(filter-out -Werror,$(WARNINGS)) >$(BUILD)/clang-tidy.log 2>/dev/null; \
+	grep -E -A3 '(warning|error):' $(BUILD)/clang-tidy.log; ! grep -qE '(warning|error):' $(BUILD)/clang-tidy.log
 tidy-cppcheck: deps-check
 	@cppcheck --quiet --std=c11 -j $$(nproc) --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective $(CPPFLAGS) $(TIDY_SOURCES)

@@ -55,10 +55,7 @@ static void agent_free(struct agent *agent)
     loop_timer_stop(&agent->watch_timer);
     if (agent->has_own_log)
         log_close();
-    struct error *err = agent->directory != NULL ? fs_remove_tree(agent->directory) : NULL;
-    if (err != NULL)
-        log_error_chain(LOG_WARN, AGENT_LOGGER, err, "Could not remove the working directory.");
-    error_free(err);
+    work_directory_remove(&agent->directory);
     if (agent->out_fd >= 0)
         close(agent->out_fd);
     blob_store_destroy(agent->blobs);
@@ -67,7 +64,6 @@ static void agent_free(struct agent *agent)
     vec_finish(&agent->held);
     free(agent->id);
     free(agent->host);
-    free(agent->directory);
     free(agent->log_directory);
     free(agent->runner_path);
     free(agent);
@@ -449,14 +445,8 @@ static struct error *make_directories(struct agent *agent)
     const char *environment = getenv("TMPDIR");
     if (base[0] == '\0')
         base = environment != NULL && environment[0] != '\0' ? environment : "/tmp";
-    TRY(fs_make_directories(base));
-    char *directory = heap_printf("%s/millrace-tm-%d-XXXXXX", base, (int)getpid());
-    if (mkdtemp(directory) == NULL) {
-        struct error *err = error_errno(errno, "could not make a working directory in %s (io.tmp.dirs)", base);
-        free(directory);
-        return err;
-    }
-    agent->directory = directory;
+    TRY(work_directory_create(base, "millrace-tm", &agent->directory));
+    const char *directory = agent->directory.path;
     const char *log_directory = config_text(agent->config, OPTION_LOG_DIR);
     agent->log_directory = heap_strdup(log_directory[0] != '\0' ? log_directory : directory);
     log_info("TaskManagerRunner", "Using working directory: %s", directory);
@@ -471,7 +461,7 @@ static struct error *open_own_log(struct agent *agent)
 {
     if (log_file_path() != NULL)
         return NULL;
-    char *path = heap_printf("%s/taskmanager.log", agent->directory);
+    char *path = heap_printf("%s/taskmanager.log", agent->directory.path);
     struct error *err = log_open_file(path, (size_t)config_bytes(agent->config, OPTION_LOG_MAX_BYTES), 1, true);
     agent->has_own_log = err == NULL;
     free(path);

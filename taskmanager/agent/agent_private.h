@@ -6,6 +6,7 @@
 #include "common/base/str_buf.h"
 #include "common/base/vec.h"
 #include "common/blob/blob_store.h"
+#include "common/fs/work_directory.h"
 #include "common/loop/loop.h"
 #include "common/rpc/rpc_server.h"
 #include "taskmanager/agent/agent.h"
@@ -40,6 +41,7 @@ struct runner {
 
     uv_process_t process;
     bool has_process;        /* the handle is open */
+    void *hosted;            /* instead of a process: what agent_options.runner_host started */
     struct rpc_conn *control;
     uv_pipe_t *crash_pipe;   /* NULL when closed, as err_pipe */
     uv_pipe_t *err_pipe;
@@ -127,7 +129,7 @@ struct agent {
     struct rpc_secret secret;
     char *id;             /* of this incarnation; "" before the first */
     char *host;           /* known once connected */
-    char *directory;      /* working directory, removed at the end */
+    struct work_directory directory; /* removed at the end */
     char *log_directory;  /* where FILE_GET looks */
     char *runner_path;
     int out_fd;
