@@ -43,7 +43,7 @@ fuzz:
 fuzz-run: $(call objects,$(SRC_fuzz)) $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
 	@tests/fuzz/run.sh $(BUILD) $(or $(FUZZ_SECONDS),30)
 
-check-e2e: all check-programs
+check-e2e: all check-programs $(BUILD)/tests/test_kafka
 	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(if $(K),-k $(K)) $(if $(SEED),--seed $(SEED))
 # A representative part under the sanitizers: they are slow, and what they look for does not depend on the schedule.
 check-san-e2e:

@@ -10,6 +10,7 @@
 #include "common/columnar/batch.h"
 #include "common/graph/job_graph.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct op;
@@ -81,6 +82,9 @@ struct op_context {
     struct books *books;             /* this operator's counters: written by the operator */
     struct user_library *library;    /* NULL when the job has no shared object */
     int wake_fd;                     /* eventfd of the task: any thread may write 8 bytes to it to have poll called again */
+    /* True once the task was cancelled or has failed: waits for the outside end with CANCELLED at once, and close flushes nothing and
+     * waits for nobody. NULL: never. Any thread may look while the operator exists. */
+    const atomic_bool *is_aborting;
     struct task *task;               /* private to task.c */
     void *chain_link;                /* private to operator_chain.c */
 };
@@ -104,6 +108,11 @@ void op_wake_at(struct op *op, int64_t time_ms);
 int64_t op_blocked_ns_total(const struct op *op);
 /* A counter or gauge under Flink's name that shows in this operator's metrics; borrowed name. */
 void op_metric_set(struct op *op, const char *name, double value);
+
+static inline bool op_is_aborting(const struct op *op)
+{
+    return op->ctx->is_aborting != NULL && atomic_load(op->ctx->is_aborting);
+}
 
 /* The table of all operators: ops.def. NULL when unknown. */
 const struct op_vtable *op_vtable_find(const char *type);

@@ -323,6 +323,7 @@ static void node_init(struct operator_chain *chain, struct chain_node *node, con
         .books = &node->books,
         .library = options->library,
         .wake_fd = options->wake_fd,
+        .is_aborting = options->is_aborting,
         .chain_link = node,
     };
     key_group_range(options->subtask_index, chain->vertex->max_parallelism, chain->vertex->parallelism,

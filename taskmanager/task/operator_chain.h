@@ -30,6 +30,7 @@ struct operator_chain_options {
     bool checkpointing_enabled;
     struct user_library *library;
     int wake_fd;
+    const atomic_bool *is_aborting; /* op_context's */
     struct task_clock *clock; /* taskmanager/task/task_clock.h: answers op_blocked_ns_total; NULL: never blocked */
     struct chain_output **outputs;
     uint32_t output_count;

@@ -151,6 +151,7 @@ void task_post(struct task *task, struct error *(*run)(struct task *task, void *
 void task_cancel(struct task *task)
 {
     atomic_store(&task->is_cancelled, true);
+    atomic_store(&task->is_aborting, true);
     task_wake(task);
 }
 
@@ -175,6 +176,7 @@ static struct error *task_create_chain(struct task *task)
             .checkpointing_enabled = options->checkpointing_enabled,
             .library = options->library,
             .wake_fd = task->wake_fd,
+            .is_aborting = &task->is_aborting,
             .clock = &task->clock,
             .outputs = outputs,
             .output_count = task->output_count,
@@ -202,6 +204,8 @@ static void task_wait_for_reports(struct task *task)
 
 static void task_end(struct task *task, struct error *err)
 {
+    if (err != NULL)
+        atomic_store(&task->is_aborting, true);
     task_wait_for_reports(task);
     if (task->chain != NULL)
         task_publish_operators(task);

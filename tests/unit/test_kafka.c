@@ -8,6 +8,7 @@
 #include "tests/support/c11_threads.h"
 #include "tests/support/local_job.h"
 
+#include <arpa/inet.h>
 #include <check.h>
 #include <inttypes.h>
 #include <librdkafka/rdkafka.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,7 +40,7 @@ static void set_up(void)
     char text[256];
     log_set_level(LOG_WARN);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set(conf, "test.mock.num.brokers", "1", text, sizeof text);
+    rd_kafka_conf_set(conf, "test.mock.num.brokers", "2", text, sizeof text);
     rd_kafka_conf_set(conf, "linger.ms", "1", text, sizeof text);
     producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
     ck_assert_ptr_nonnull(producer);
@@ -47,6 +49,10 @@ static void set_up(void)
     rd_kafka_mock_topic_create(cluster, "in", PARTITIONS, 1);
     rd_kafka_mock_topic_create(cluster, "out", PARTITIONS, 1);
     rd_kafka_mock_topic_create(cluster, "dead", 1, 1);
+    for (int32_t i = 0; i < PARTITIONS; i++) {
+        rd_kafka_mock_partition_set_leader(cluster, "in", i, 1);
+        rd_kafka_mock_partition_set_leader(cluster, "out", i, 1);
+    }
     strcpy(directory, "/tmp/test_kafka.XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(directory));
 }
@@ -55,6 +61,7 @@ static void tear_down(void)
 {
     char command[128];
     rd_kafka_destroy(producer);
+    ck_assert_int_eq(rd_kafka_wait_destroyed(TIMEOUT_MS), 0); /* what cancelled tasks have left to others */
     snprintf(command, sizeof command, "rm -rf %s", directory);
     ck_assert_int_eq(system(command), 0);
 }
@@ -366,6 +373,68 @@ START_TEST(bad_property_is_named)
 }
 END_TEST
 
+/* A broker that takes connections and never answers. */
+static int start_silent_broker(char *address, size_t size)
+{
+    struct sockaddr_in where = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof where;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&where, sizeof where), 0);
+    ck_assert_int_eq(listen(fd, 64), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&where, &length), 0);
+    snprintf(address, size, "127.0.0.1:%u", (unsigned)ntohs(where.sin_port));
+    return fd;
+}
+
+static void cancel_promptly(struct local_job *job)
+{
+    int64_t start_ms = clock_mono_ms();
+    local_job_cancel(job);
+    no_error(local_job_wait(job, TIMEOUT_MS));
+    ck_assert_int_lt(clock_mono_ms() - start_ms, 600);
+    local_job_destroy(job);
+}
+
+/* Nothing is to be flushed when a job is cancelled: a broker that is away does not hold its slots. */
+START_TEST(cancel_does_not_wait_for_a_source_or_committer_whose_broker_is_away)
+{
+    static const char *const guarantees[] = {"none", "at-least-once", "exactly-once"};
+    char address[32];
+    int fd = start_silent_broker(address, sizeof address);
+    struct timespec pause = {.tv_nsec = 700000000};
+    servers = address;
+    for (size_t i = 0; i < sizeof guarantees / sizeof guarantees[0]; i++) {
+        struct local_job *job = start(EARLIEST, guarantees[i], 2, NULL);
+        nanosleep(&pause, NULL);
+        cancel_promptly(job);
+    }
+    close(fd);
+    servers = "127.0.0.1:1"; /* nobody listens */
+    struct local_job *job = start(EARLIEST, "exactly-once", 1, NULL);
+    nanosleep(&pause, NULL);
+    cancel_promptly(job);
+}
+END_TEST
+
+START_TEST(cancel_ends_a_flush_that_waits_for_a_dead_broker)
+{
+    for (int32_t i = 0; i < PARTITIONS; i++)
+        rd_kafka_mock_partition_set_leader(cluster, "out", i, 2);
+    produce_rows(0, 100);
+    struct local_job *job = start(EARLIEST, "at-least-once", 1, NULL);
+    wait_for(job, "out: Writer", "rows_written", 100);
+    no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
+    /* Two brokers: that of the source's topic goes on, that of the sink's is away. */
+    rd_kafka_mock_broker_set_down(cluster, 2);
+    produce_rows(100, 1);
+    wait_for(job, "out: Writer", "rows_written", 101);
+    struct error *err = local_job_checkpoint(job, path("2"), "checkpoint", 300);
+    ck_assert_ptr_nonnull(err); /* the flush is still waiting */
+    error_free(err);
+    cancel_promptly(job);
+}
+END_TEST
+
 START_TEST(markers_grow)
 {
     ck_assert(kafka_marker(100, 5) < kafka_marker(100, 6));
@@ -384,8 +453,6 @@ static const char *real_servers(void)
 /* The sink's transactions one by one, with the process "dying" between its steps. */
 START_TEST(transactions_recover)
 {
-    if (real_servers() == NULL)
-        return;
     char topic[64], prefix[64];
     snprintf(topic, sizeof topic, "tx-out-%" PRId64, clock_now_ms());
     snprintf(prefix, sizeof prefix, "tx-%" PRId64, clock_now_ms());
@@ -444,8 +511,6 @@ static void use_real_broker(void)
 /* A checkpoint that completed, one whose completion nobody heard of, rows behind it, other parallelisms: every row once. */
 START_TEST(exactly_once_over_restarts)
 {
-    if (real_servers() == NULL)
-        return;
     use_real_broker();
     produce_rows(0, 1000);
     struct local_job *job = start(EARLIEST, "exactly-once", 2, NULL);
@@ -494,8 +559,14 @@ int main(void)
     tcase_add_test(tcase, survives_a_broker_that_goes_and_comes);
     tcase_add_test(tcase, bad_property_is_named);
     tcase_add_test(tcase, markers_grow);
-    tcase_add_test(tcase, transactions_recover);
-    tcase_add_test(tcase, exactly_once_over_restarts);
+    tcase_add_test(tcase, cancel_does_not_wait_for_a_source_or_committer_whose_broker_is_away);
+    tcase_add_test(tcase, cancel_ends_a_flush_that_waits_for_a_dead_broker);
+    if (real_servers() != NULL) {
+        tcase_add_test(tcase, transactions_recover);
+        tcase_add_test(tcase, exactly_once_over_restarts);
+    } else {
+        puts("skipped: transactions_recover, exactly_once_over_restarts (MILLRACE_TEST_KAFKA=host:port is not set; make check-e2e sets it)");
+    }
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

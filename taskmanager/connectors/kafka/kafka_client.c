@@ -5,6 +5,7 @@
 #include "common/base/heap.h"
 #include "common/base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -97,6 +98,53 @@ struct error *kafka_client_create(rd_kafka_type_t type, rd_kafka_conf_t *conf, r
     }
     *out = client;
     return NULL;
+}
+
+struct closing {
+    void (*close)(void *arg);
+    void *arg;
+};
+
+static void *closing_main(void *arg)
+{
+    struct closing closing = *(struct closing *)arg;
+    free(arg);
+    closing.close(closing.arg);
+    return NULL;
+}
+
+void kafka_close_later(void (*close)(void *arg), void *arg)
+{
+    struct closing closing = {.close = close, .arg = arg};
+    struct closing *copy = heap_memdup(&closing, sizeof closing);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, closing_main, copy) == 0)
+        pthread_detach(thread);
+    else
+        closing_main(copy);
+}
+
+static void purge(rd_kafka_t *client)
+{
+    if (rd_kafka_type(client) == RD_KAFKA_PRODUCER)
+        rd_kafka_purge(client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+}
+
+static void abandon_client(void *arg)
+{
+    purge(arg);
+    /* Without the close of a consumer no callback is called either: their arguments may be gone. */
+    rd_kafka_destroy_flags(arg, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+void kafka_client_destroy(rd_kafka_t *client, bool is_aborting)
+{
+    if (is_aborting) {
+        kafka_close_later(abandon_client, client);
+        return;
+    }
+    purge(client);
+    rd_kafka_destroy(client);
 }
 
 const char *kafka_property(const json_t *properties, const char *key, const char *otherwise)

@@ -20,6 +20,12 @@ MUST_CHECK struct error *kafka_conf_create(const json_t *properties, const struc
                                            rd_kafka_conf_t **out);
 /* Takes conf. */
 MUST_CHECK struct error *kafka_client_create(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **out);
+/* Runs close(arg) on a thread of its own that nobody waits for: letting go of clients whose brokers do not answer takes
+ * librdkafka seconds, and a cancelled task must not hold its slot that long. Their callbacks are not called any more. */
+void kafka_close_later(void (*close)(void *arg), void *arg);
+/* Drops what a producer still has, and destroys the client. A consumer's commits under way are waited for, unless the task is aborting:
+ * then all of this happens in the background. */
+void kafka_client_destroy(rd_kafka_t *client, bool is_aborting);
 /* String property, or otherwise. Borrowed. */
 const char *kafka_property(const json_t *properties, const char *key, const char *otherwise);
 

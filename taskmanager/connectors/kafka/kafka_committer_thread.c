@@ -7,6 +7,8 @@
 
 #include <pthread.h>
 
+#define WAIT_STEP_MS 20
+
 struct kafka_committer_thread {
     struct kafka_transactor *transactor;
     pthread_t thread;
@@ -59,7 +61,7 @@ struct error *kafka_committer_thread_create(struct kafka_transactor *transactor,
     pthread_condattr_destroy(&attributes);
     int code = pthread_create(&thread->thread, NULL, committer_main, thread);
     if (code != 0) {
-        kafka_transactor_destroy(transactor);
+        kafka_transactor_destroy(transactor, false);
         pthread_cond_destroy(&thread->changed);
         pthread_mutex_destroy(&thread->mutex);
         free(thread);
@@ -88,13 +90,16 @@ struct error *kafka_committer_thread_done(struct kafka_committer_thread *thread,
     return err;
 }
 
-void kafka_committer_thread_wait(struct kafka_committer_thread *thread, int64_t timeout_ms)
+void kafka_committer_thread_wait(struct kafka_committer_thread *thread, int64_t timeout_ms, const atomic_bool *is_aborting)
 {
-    int64_t deadline_ms = clock_mono_ms() + timeout_ms;
-    struct timespec until = {.tv_sec = deadline_ms / 1000, .tv_nsec = deadline_ms % 1000 * 1000000};
+    int64_t deadline_ms = clock_mono_ms() + timeout_ms, now_ms;
     pthread_mutex_lock(&thread->mutex);
-    while (thread->done < thread->added && !thread->has_failed && clock_mono_ms() < deadline_ms)
+    while (thread->done < thread->added && !thread->has_failed && (now_ms = clock_mono_ms()) < deadline_ms &&
+           !(is_aborting != NULL && atomic_load(is_aborting))) {
+        int64_t look_ms = deadline_ms < now_ms + WAIT_STEP_MS ? deadline_ms : now_ms + WAIT_STEP_MS;
+        struct timespec until = {.tv_sec = look_ms / 1000, .tv_nsec = look_ms % 1000 * 1000000};
         pthread_cond_timedwait(&thread->changed, &thread->mutex, &until);
+    }
     pthread_mutex_unlock(&thread->mutex);
 }
 
@@ -107,7 +112,7 @@ void kafka_committer_thread_destroy(struct kafka_committer_thread *thread)
     pthread_cond_broadcast(&thread->changed);
     pthread_mutex_unlock(&thread->mutex);
     pthread_join(thread->thread, NULL);
-    kafka_transactor_destroy(thread->transactor);
+    kafka_transactor_destroy(thread->transactor, false);
     vec_finish(&thread->queue);
     error_free(thread->err);
     pthread_cond_destroy(&thread->changed);

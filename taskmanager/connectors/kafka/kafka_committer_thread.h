@@ -13,8 +13,8 @@ MUST_CHECK struct error *kafka_committer_thread_create(struct kafka_transactor *
 void kafka_committer_thread_add(struct kafka_committer_thread *thread, const struct kafka_committable *committable);
 /* How many of those added are done (since creation). The error of the thread is given once; it does nothing more then. */
 MUST_CHECK struct error *kafka_committer_thread_done(struct kafka_committer_thread *thread, uint64_t *done);
-/* Waits until all are done, or the thread has failed, or timeout_ms are over. */
-void kafka_committer_thread_wait(struct kafka_committer_thread *thread, int64_t timeout_ms);
+/* Waits until all are done, or the thread has failed, or timeout_ms are over, or *is_aborting (may be NULL) is true. */
+void kafka_committer_thread_wait(struct kafka_committer_thread *thread, int64_t timeout_ms, const atomic_bool *is_aborting);
 /* Stops: a transaction under way is finished or, when the brokers are away, left to the next attempt. Accepts NULL. */
 void kafka_committer_thread_destroy(struct kafka_committer_thread *thread);
 

@@ -1,6 +1,7 @@
 /* The dead-letter producer of a Kafka source, see kafka_dead_letter.h. */
 #include "taskmanager/connectors/kafka/kafka_dead_letter.h"
 
+#include "common/base/clock.h"
 #include "common/base/heap.h"
 
 #include <inttypes.h>
@@ -9,11 +10,12 @@
 #include <string.h>
 
 #define FLUSH_PATIENCE_MS 60000
-#define QUEUE_FULL_WAIT_MS 100
+#define STEP_MS 50
 
 struct kafka_dead_letter {
     rd_kafka_t *producer;
     char *topic;
+    const atomic_bool *is_aborting;
     rd_kafka_resp_err_t failure; /* of a delivery; task thread: reports run in rd_kafka_poll */
 };
 
@@ -36,7 +38,8 @@ static bool is_shared_property(const char *key)
     return false;
 }
 
-struct error *kafka_dead_letter_create(const json_t *properties, const char *topic, struct kafka_dead_letter **out)
+struct error *kafka_dead_letter_create(const json_t *properties, const char *topic, const atomic_bool *is_aborting,
+                                       struct kafka_dead_letter **out)
 {
     static const struct kafka_setting defaults[] = {{"linger.ms", "20"}, {"queue.buffering.max.kbytes", "8192"}, {NULL, NULL}};
     static const struct kafka_setting forced[] = {{"acks", "all"}, {NULL, NULL}};
@@ -61,8 +64,19 @@ struct error *kafka_dead_letter_create(const json_t *properties, const char *top
         return err;
     }
     letters->topic = heap_strdup(topic);
+    letters->is_aborting = is_aborting;
     *out = letters;
     return NULL;
+}
+
+static bool is_aborting_now(const struct kafka_dead_letter *letters)
+{
+    return letters->is_aborting != NULL && atomic_load(letters->is_aborting);
+}
+
+static struct error *stopped(const struct kafka_dead_letter *letters)
+{
+    return error_new(CANCELLED, "stopped while writing to dead-letter topic %s", letters->topic);
 }
 
 struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const char *topic, int32_t partition, int64_t offset,
@@ -82,7 +96,9 @@ struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const ch
             break;
         if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL)
             return kafka_error(code, "write to dead-letter topic %s", letters->topic);
-        rd_kafka_poll(letters->producer, QUEUE_FULL_WAIT_MS);
+        if (is_aborting_now(letters))
+            return stopped(letters);
+        rd_kafka_poll(letters->producer, STEP_MS);
     }
     rd_kafka_poll(letters->producer, 0);
     return NULL;
@@ -90,7 +106,11 @@ struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const ch
 
 struct error *kafka_dead_letter_flush(struct kafka_dead_letter *letters)
 {
-    rd_kafka_resp_err_t code = rd_kafka_flush(letters->producer, FLUSH_PATIENCE_MS);
+    int64_t deadline_ms = clock_mono_ms() + FLUSH_PATIENCE_MS;
+    rd_kafka_resp_err_t code;
+    while ((code = rd_kafka_flush(letters->producer, STEP_MS)) == RD_KAFKA_RESP_ERR__TIMED_OUT && clock_mono_ms() < deadline_ms)
+        if (is_aborting_now(letters))
+            return stopped(letters);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         code = letters->failure;
     return code == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : kafka_error(code, "write to dead-letter topic %s", letters->topic);
@@ -100,7 +120,7 @@ void kafka_dead_letter_destroy(struct kafka_dead_letter *letters)
 {
     if (letters == NULL)
         return;
-    rd_kafka_destroy(letters->producer);
+    kafka_client_destroy(letters->producer, is_aborting_now(letters));
     free(letters->topic);
     free(letters);
 }

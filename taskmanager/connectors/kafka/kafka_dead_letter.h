@@ -5,10 +5,14 @@
 
 #include "taskmanager/connectors/kafka/kafka_client.h"
 
+#include <stdatomic.h>
+
 struct kafka_dead_letter;
 
-/* properties: the source's; those that only consumers have are left out. */
-MUST_CHECK struct error *kafka_dead_letter_create(const json_t *properties, const char *topic, struct kafka_dead_letter **out);
+/* properties: the source's; those that only consumers have are left out. Waits end with CANCELLED once *is_aborting (may be NULL, borrowed)
+ * is true. */
+MUST_CHECK struct error *kafka_dead_letter_create(const json_t *properties, const char *topic, const atomic_bool *is_aborting,
+                                                  struct kafka_dead_letter **out);
 MUST_CHECK struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const char *topic, int32_t partition, int64_t offset,
                                                 const void *bytes, size_t length, const char *reason);
 /* Waits until the brokers have them all. */

@@ -26,7 +26,8 @@ struct known_partition {
 };
 
 struct kafka_discovery {
-    struct kafka_discovery_settings settings;
+    struct kafka_discovery_settings settings; /* options: below */
+    struct kafka_source_options options;      /* a deep copy: the thread may outlive the source */
     regex_t pattern;
     bool has_pattern;
     pthread_t thread;
@@ -60,11 +61,13 @@ static bool is_stopping(struct kafka_discovery *discovery)
     return stopping;
 }
 
-static void wake_task(const struct kafka_discovery *discovery)
+static void wake_task(struct kafka_discovery *discovery)
 {
     uint64_t one = 1;
-    if (write(discovery->settings.wake_fd, &one, sizeof one) < 0)
-        return; /* the counter is full: the task is awake already */
+    pthread_mutex_lock(&discovery->mutex);
+    if (!discovery->is_stopping && write(discovery->settings.wake_fd, &one, sizeof one) < 0)
+        (void)0; /* the counter is full: the task is awake already */
+    pthread_mutex_unlock(&discovery->mutex);
 }
 
 static void know(struct kafka_discovery *discovery, const char *topic, int32_t partition)
@@ -423,10 +426,34 @@ static void *discovery_main(void *arg)
 
 /* ---- for the task thread ---- */
 
+static void copy_options(struct kafka_discovery *discovery, const struct kafka_source_options *options)
+{
+    struct kafka_source_options *copy = &discovery->options;
+    *copy = *options;
+    copy->properties = json_deep_copy(options->properties);
+    copy->topics = options->topics != NULL ? json_deep_copy(options->topics) : NULL;
+    copy->topic_pattern = options->topic_pattern != NULL ? heap_strdup(options->topic_pattern) : NULL;
+    copy->startup_offsets = options->startup_offsets != NULL ? json_deep_copy(options->startup_offsets) : NULL;
+    copy->bounded_offsets = options->bounded_offsets != NULL ? json_deep_copy(options->bounded_offsets) : NULL;
+    copy->format = NULL;
+    copy->dead_letter_topic = NULL;
+    discovery->settings.options = copy;
+}
+
+static void free_options(struct kafka_source_options *options)
+{
+    json_t *const documents[] = {(json_t *)(uintptr_t)options->properties, (json_t *)(uintptr_t)options->topics,
+                                 (json_t *)(uintptr_t)options->startup_offsets, (json_t *)(uintptr_t)options->bounded_offsets};
+    for (size_t i = 0; i < sizeof documents / sizeof documents[0]; i++)
+        json_decref(documents[i]);
+    free((char *)(uintptr_t)options->topic_pattern);
+}
+
 struct kafka_discovery *kafka_discovery_create(const struct kafka_discovery_settings *settings)
 {
     struct kafka_discovery *discovery = heap_new(struct kafka_discovery);
     discovery->settings = *settings;
+    copy_options(discovery, settings->options);
     pthread_mutex_init(&discovery->mutex, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -482,14 +509,19 @@ void kafka_discovery_nudge(struct kafka_discovery *discovery)
     pthread_mutex_unlock(&discovery->mutex);
 }
 
-void kafka_discovery_destroy(struct kafka_discovery *discovery)
+void kafka_discovery_stop(struct kafka_discovery *discovery)
 {
-    if (discovery == NULL)
-        return;
     pthread_mutex_lock(&discovery->mutex);
     discovery->is_stopping = true;
     pthread_cond_signal(&discovery->wake);
     pthread_mutex_unlock(&discovery->mutex);
+}
+
+void kafka_discovery_destroy(struct kafka_discovery *discovery)
+{
+    if (discovery == NULL)
+        return;
+    kafka_discovery_stop(discovery);
     if (discovery->has_thread)
         pthread_join(discovery->thread, NULL);
     for (size_t i = 0; i < discovery->known.count; i++)
@@ -501,6 +533,7 @@ void kafka_discovery_destroy(struct kafka_discovery *discovery)
     if (discovery->has_pattern)
         regfree(&discovery->pattern);
     error_free(discovery->err);
+    free_options(&discovery->options);
     pthread_mutex_destroy(&discovery->mutex);
     pthread_cond_destroy(&discovery->wake);
     free(discovery);

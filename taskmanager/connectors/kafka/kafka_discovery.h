@@ -18,7 +18,7 @@ struct kafka_found {
 };
 
 struct kafka_discovery_settings {
-    const struct kafka_source_options *options; /* outlives the thread */
+    const struct kafka_source_options *options; /* copied */
     rd_kafka_t *client;
     int wake_fd;
     uint32_t subtask_index;
@@ -42,6 +42,8 @@ MUST_CHECK struct error *kafka_discovery_take(struct kafka_discovery *discovery,
  * Why: when its queue is full, a fetcher of librdkafka 2.0.2 sleeps up to a second and does not notice that the queue has been
  * emptied; a request wakes it at once. */
 void kafka_discovery_nudge(struct kafka_discovery *discovery);
+/* Has the thread stop as soon as it can; it does not write to wake_fd any more. Never blocks. */
+void kafka_discovery_stop(struct kafka_discovery *discovery);
 /* Stops and joins the thread (within about a second). Accepts NULL. */
 void kafka_discovery_destroy(struct kafka_discovery *discovery);
 

@@ -30,7 +30,7 @@ struct error *kafka_producer_conf_create(const json_t *properties, const struct 
 }
 
 struct error *kafka_producer_send(rd_kafka_t *producer, rd_kafka_topic_t *topic, const void *key, size_t key_length, const void *value,
-                                  size_t value_length, bool copies)
+                                  size_t value_length, bool copies, const atomic_bool *is_stopping)
 {
     /* librdkafka takes the value as mutable, but does not change it. */
     void *payload = (void *)(uintptr_t)value;
@@ -38,6 +38,8 @@ struct error *kafka_producer_send(rd_kafka_t *producer, rd_kafka_topic_t *topic,
         rd_kafka_resp_err_t code = rd_kafka_last_error();
         if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL)
             return kafka_error(code, "write to Kafka topic %s", rd_kafka_topic_name(topic));
+        if (is_stopping != NULL && atomic_load(is_stopping))
+            return error_new(CANCELLED, "stopped while writing to Kafka topic %s", rd_kafka_topic_name(topic));
         rd_kafka_poll(producer, QUEUE_FULL_WAIT_MS);
     }
     return NULL;

@@ -9,6 +9,7 @@
 #include "common/base/heap.h"
 #include "common/base/log.h"
 #include "common/base/vec.h"
+#include "taskmanager/connectors/kafka/kafka_client.h"
 #include "taskmanager/connectors/kafka/kafka_committer_thread.h"
 #include "taskmanager/state/snapshot.h"
 #include "taskmanager/task/books.h"
@@ -84,7 +85,7 @@ static struct error *recover_index(struct kafka_sink_committer *self, struct kaf
             return NULL;
         log_info("KafkaCommitter", "%s: committing %" PRIu64 " rows of checkpoint %" PRIu64 " that were pending", self->op.ctx->task_name,
                  next->row_count, next->checkpoint_id);
-        TRY(kafka_transactor_commit(transactor, next, NULL));
+        TRY(kafka_transactor_commit(transactor, next, self->op.ctx->is_aborting));
     }
 }
 
@@ -108,9 +109,9 @@ static struct error *recover_orphans(struct kafka_sink_committer *self)
         struct kafka_transactor *transactor;
         if (!is_index_pending(self, index))
             continue;
-        TRY(kafka_transactor_create(&self->options, index, &transactor));
+        TRY(kafka_transactor_create(&self->options, index, self->op.ctx->is_aborting, &transactor));
         struct error *err = recover_index(self, transactor, index);
-        kafka_transactor_destroy(transactor);
+        kafka_transactor_destroy(transactor, op_is_aborting(&self->op));
         TRY(err);
     }
     return NULL;
@@ -131,10 +132,10 @@ static struct error *committer_open(struct op *op)
     struct kafka_transactor *transactor;
     uint32_t index = op->ctx->subtask_index;
     TRY(recover_orphans(self));
-    TRY(kafka_transactor_create(&self->options, index, &transactor));
+    TRY(kafka_transactor_create(&self->options, index, op->ctx->is_aborting, &transactor));
     struct error *err = recover_index(self, transactor, index);
     if (err != NULL) {
-        kafka_transactor_destroy(transactor);
+        kafka_transactor_destroy(transactor, op_is_aborting(op));
         return err;
     }
     clear_restored(self);
@@ -234,7 +235,7 @@ static struct error *committer_checkpoint_complete(struct op *op, uint64_t check
     if (self->handed_over == 0)
         return NULL;
     if (self->has_ended)
-        kafka_committer_thread_wait(self->thread, FINAL_COMMIT_PATIENCE_MS);
+        kafka_committer_thread_wait(self->thread, FINAL_COMMIT_PATIENCE_MS, op->ctx->is_aborting);
     else
         op_wake_at(op, clock_now_ms() + REAP_INTERVAL_MS);
     return reap(self);
@@ -246,24 +247,54 @@ static struct error *committer_end_input(struct op *op)
     return NULL;
 }
 
+static void clear_pending(struct kafka_sink_committer *self)
+{
+    for (size_t i = 0; i < self->pending.count; i++)
+        kafka_committable_destroy(self->pending.items[i]);
+    vec_finish(&self->pending);
+}
+
+/* The thread reads the committables until it has ended. */
+struct leaving {
+    struct kafka_committer_thread *thread;
+    struct kafka_committable **pending;
+    size_t pending_count;
+};
+
+static void leave(void *arg)
+{
+    struct leaving *leaving = arg;
+    kafka_committer_thread_destroy(leaving->thread);
+    for (size_t i = 0; i < leaving->pending_count; i++)
+        kafka_committable_destroy(leaving->pending[i]);
+    free(leaving->pending);
+    free(leaving);
+}
+
 static void committer_close(struct op *op)
 {
     struct kafka_sink_committer *self = self_of(op);
     if (self->thread == NULL)
         return;
+    struct leaving leaving = {.thread = self->thread, .pending = self->pending.items, .pending_count = self->pending.count};
+    struct leaving *copy = heap_memdup(&leaving, sizeof leaving);
     /* Their checkpoints are complete, so they should be in before the job counts as ended. If not, the state has them. */
-    kafka_committer_thread_wait(self->thread, self->handed_over > 0 ? FINAL_COMMIT_PATIENCE_MS : 0);
-    kafka_committer_thread_destroy(self->thread);
+    if (self->handed_over > 0)
+        kafka_committer_thread_wait(self->thread, FINAL_COMMIT_PATIENCE_MS, op->ctx->is_aborting);
     self->thread = NULL;
+    self->pending.items = NULL;
+    self->pending.count = self->pending.capacity = 0;
+    if (op_is_aborting(op))
+        kafka_close_later(leave, copy);
+    else
+        leave(copy);
 }
 
 static void committer_destroy(struct op *op)
 {
     struct kafka_sink_committer *self = self_of(op);
     clear_restored(self);
-    for (size_t i = 0; i < self->pending.count; i++)
-        kafka_committable_destroy(self->pending.items[i]);
-    vec_finish(&self->pending);
+    clear_pending(self);
     kafka_committable_destroy(self->epoch);
     free(self);
 }

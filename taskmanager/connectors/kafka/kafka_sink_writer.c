@@ -10,7 +10,7 @@
 
 #include <xxhash.h>
 
-#define FLUSH_STEP_MS 500
+#define FLUSH_STEP_MS 50
 #define CLOSE_FLUSH_MS 2000
 
 struct committed_cut { /* what the books said at a barrier, to be taken as committed when the checkpoint is complete */
@@ -208,7 +208,8 @@ static struct error *pass_on(struct kafka_sink_writer *self, struct span key)
 
 static struct error *produce(struct kafka_sink_writer *self, struct span key)
 {
-    TRY(kafka_producer_send(self->producer, self->topic, key.bytes, key.length, str_buf_text(&self->value), self->value.length, true));
+    TRY(kafka_producer_send(self->producer, self->topic, key.bytes, key.length, str_buf_text(&self->value), self->value.length, true,
+                            self->op.ctx->is_aborting));
     self->op.ctx->books->rows_written++;
     self->op.ctx->books->digest += XXH3_64bits(str_buf_text(&self->value), self->value.length);
     return NULL;
@@ -245,8 +246,11 @@ static struct error *writer_process(struct op *op, uint32_t input, struct batch 
 /* Waits until the brokers have everything. librdkafka gives up on a record after message.timeout.ms, so this ends. */
 static struct error *flush(struct kafka_sink_writer *self)
 {
-    while (rd_kafka_flush(self->producer, FLUSH_STEP_MS) == RD_KAFKA_RESP_ERR__TIMED_OUT)
+    while (rd_kafka_flush(self->producer, FLUSH_STEP_MS) == RD_KAFKA_RESP_ERR__TIMED_OUT) {
         TRY(take_failure(self));
+        if (op_is_aborting(&self->op))
+            return error_new(CANCELLED, "stopped while writing to Kafka topic %s", self->options.topic);
+    }
     return take_failure(self);
 }
 
@@ -292,11 +296,10 @@ static void writer_close(struct op *op)
     if (self->topic != NULL)
         rd_kafka_topic_destroy(self->topic);
     if (self->producer != NULL) {
-        if (self->options.guarantee == KAFKA_NONE)
+        if (self->options.guarantee == KAFKA_NONE && !op_is_aborting(op))
             rd_kafka_flush(self->producer, CLOSE_FLUSH_MS);
         /* What is still queued belongs to a failed or cancelled attempt: the next one writes it again. */
-        rd_kafka_purge(self->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-        rd_kafka_destroy(self->producer);
+        kafka_client_destroy(self->producer, op_is_aborting(op));
     }
     self->topic = NULL;
     self->producer = NULL;

@@ -483,7 +483,8 @@ static struct error *kafka_open(struct op *op)
     struct kafka_source *self = self_of(op);
     static const uint64_t one = 1;
     if (self->options.dead_letter_topic != NULL)
-        TRY(kafka_dead_letter_create(self->options.properties, self->options.dead_letter_topic, &self->dead_letter));
+        TRY(kafka_dead_letter_create(self->options.properties, self->options.dead_letter_topic, op->ctx->is_aborting,
+                                     &self->dead_letter));
     TRY(create_client(self));
     self->queue = rd_kafka_queue_new(self->client);
     self->main_queue = rd_kafka_queue_get_main(self->client);
@@ -542,39 +543,67 @@ static void kafka_checkpoint_aborted(struct op *op, uint64_t checkpoint_id)
         }
 }
 
-static void stop_consuming(struct kafka_source *self)
+/* What the brokers know of us. */
+struct outside {
+    struct kafka_discovery *discovery;
+    rd_kafka_t *client;
+    rd_kafka_queue_t *queue;
+    struct kafka_topic **topics;
+    size_t topic_count;
+    bool is_aborting;
+};
+
+static void close_topic(struct kafka_topic *topic)
 {
-    for (size_t i = 0; i < self->source.splits.count; i++) {
-        struct kafka_split *split = self->source.splits.items[i]->user;
-        if (split != NULL && split->is_consuming)
-            rd_kafka_consume_stop(split->topic->handle, split->partition);
-    }
+    for (int32_t i = 0; i < topic->split_count; i++)
+        if (topic->splits[i] != NULL && topic->splits[i]->is_consuming)
+            rd_kafka_consume_stop(topic->handle, topic->splits[i]->partition);
+    kafka_topic_destroy(topic);
+}
+
+/* Each of these steps may wait for a thread that waits for a broker. */
+static void close_outside(void *arg)
+{
+    struct outside *outside = arg;
+    kafka_discovery_destroy(outside->discovery);
+    for (size_t i = 0; i < outside->topic_count; i++)
+        close_topic(outside->topics[i]);
+    free(outside->topics);
+    rd_kafka_queue_destroy(outside->queue);
+    kafka_client_destroy(outside->client, outside->is_aborting);
+    free(outside);
 }
 
 static void kafka_close(struct op *op)
 {
     struct kafka_source *self = self_of(op);
-    kafka_discovery_destroy(self->discovery);
-    self->discovery = NULL;
     kafka_dead_letter_destroy(self->dead_letter);
     self->dead_letter = NULL;
     if (self->client == NULL)
         return;
-    stop_consuming(self);
     for (size_t i = 0; i < self->commits.count; i++)
         rd_kafka_topic_partition_list_destroy(self->commits.items[i].offsets);
     vec_finish(&self->commits);
-    for (size_t i = 0; i < self->topics.count; i++)
-        kafka_topic_destroy(self->topics.items[i]);
-    vec_finish(&self->topics);
-    if (self->main_queue != NULL) {
-        rd_kafka_queue_io_event_enable(self->queue, -1, NULL, 0);
-        rd_kafka_queue_io_event_enable(self->main_queue, -1, NULL, 0);
-        rd_kafka_queue_destroy(self->main_queue);
-        rd_kafka_queue_destroy(self->queue);
-    }
-    rd_kafka_destroy(self->client);
+    /* From here on nothing outside knows this operator or its task's descriptor. */
+    rd_kafka_queue_io_event_enable(self->queue, -1, NULL, 0);
+    rd_kafka_queue_io_event_enable(self->main_queue, -1, NULL, 0);
+    rd_kafka_queue_destroy(self->main_queue);
+    kafka_discovery_stop(self->discovery);
+    struct outside outside = {.discovery = self->discovery,
+                              .client = self->client,
+                              .queue = self->queue,
+                              .topics = self->topics.items,
+                              .topic_count = self->topics.count,
+                              .is_aborting = op_is_aborting(op)};
+    struct outside *copy = heap_memdup(&outside, sizeof outside);
     self->client = NULL;
+    self->discovery = NULL;
+    self->topics.items = NULL;
+    self->topics.count = self->topics.capacity = 0;
+    if (outside.is_aborting)
+        kafka_close_later(close_outside, copy);
+    else
+        close_outside(copy);
 }
 
 static void kafka_destroy(struct op *op)

@@ -13,6 +13,9 @@
 #include <time.h>
 
 #define CALL_TIMEOUT_MS 5000
+/* Calls before the first transaction can be repeated at no loss: between them the task looks whether it was cancelled. */
+#define INIT_STEP_MS 200
+#define READ_STEP_MS 1000
 #define START_PATIENCE_MS 60000
 #define RETRY_PAUSE_MS 100
 #define COMMITTABLE_VERSION 1
@@ -93,16 +96,23 @@ static void pause_ms(int ms)
     nanosleep(&pause, NULL);
 }
 
-static struct error *init_transactions(struct kafka_transactor *transactor)
+static bool should_stop(const atomic_bool *is_stopping)
+{
+    return is_stopping != NULL && atomic_load(is_stopping);
+}
+
+static struct error *init_transactions(struct kafka_transactor *transactor, const atomic_bool *is_aborting)
 {
     int64_t deadline_ms = clock_mono_ms() + START_PATIENCE_MS;
     for (;;) {
-        rd_kafka_error_t *kafka_err = rd_kafka_init_transactions(transactor->producer, CALL_TIMEOUT_MS);
+        rd_kafka_error_t *kafka_err = rd_kafka_init_transactions(transactor->producer, INIT_STEP_MS);
         if (kafka_err == NULL)
             return NULL;
         if (!rd_kafka_error_is_retriable(kafka_err) || clock_mono_ms() >= deadline_ms)
             return kafka_error_take(kafka_err, "start transactions as %s", transactor->id);
         rd_kafka_error_destroy(kafka_err);
+        if (should_stop(is_aborting))
+            return error_new(CANCELLED, "stopped while starting transactions as %s", transactor->id);
         pause_ms(RETRY_PAUSE_MS);
     }
 }
@@ -131,7 +141,8 @@ static struct error *create_marker_reader(const struct kafka_sink_options *optio
 }
 
 /* A read_committed reader waits until offsets of a transaction that is just ending are settled (KIP-447). */
-static struct error *read_marker(struct kafka_transactor *transactor, const struct kafka_sink_options *options)
+static struct error *read_marker(struct kafka_transactor *transactor, const struct kafka_sink_options *options,
+                                 const atomic_bool *is_aborting)
 {
     rd_kafka_t *reader;
     TRY(create_marker_reader(options, transactor->id, &reader));
@@ -142,21 +153,22 @@ static struct error *read_marker(struct kafka_transactor *transactor, const stru
     for (;;) {
         list->elems[0].offset = RD_KAFKA_OFFSET_INVALID;
         list->elems[0].err = RD_KAFKA_RESP_ERR_NO_ERROR;
-        code = rd_kafka_committed(reader, list, CALL_TIMEOUT_MS);
+        code = rd_kafka_committed(reader, list, READ_STEP_MS);
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
             code = list->elems[0].err;
         bool is_unsettled = code == RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT || kafka_error_is_transient(code);
-        if (!is_unsettled || clock_mono_ms() >= deadline_ms)
+        if (!is_unsettled || clock_mono_ms() >= deadline_ms || should_stop(is_aborting))
             break;
         pause_ms(RETRY_PAUSE_MS);
     }
     transactor->marker = list->elems[0].offset >= 0 ? list->elems[0].offset : -1;
     rd_kafka_topic_partition_list_destroy(list);
-    rd_kafka_destroy(reader);
+    kafka_client_destroy(reader, should_stop(is_aborting));
     return code == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : kafka_error(code, "read the transaction marker of %s", transactor->id);
 }
 
-struct error *kafka_transactor_create(const struct kafka_sink_options *options, uint32_t index, struct kafka_transactor **out)
+struct error *kafka_transactor_create(const struct kafka_sink_options *options, uint32_t index, const atomic_bool *is_aborting,
+                                      struct kafka_transactor **out)
 {
     struct kafka_transactor *transactor = heap_new(struct kafka_transactor);
     transactor->marker = -1;
@@ -173,12 +185,12 @@ struct error *kafka_transactor_create(const struct kafka_sink_options *options, 
         goto fail;
     }
     transactor->group = rd_kafka_consumer_group_metadata_new(transactor->id);
-    TRY_GOTO(fail, init_transactions(transactor));
-    TRY_GOTO(fail, read_marker(transactor, options));
+    TRY_GOTO(fail, init_transactions(transactor, is_aborting));
+    TRY_GOTO(fail, read_marker(transactor, options, is_aborting));
     *out = transactor;
     return NULL;
 fail:
-    kafka_transactor_destroy(transactor);
+    kafka_transactor_destroy(transactor, should_stop(is_aborting));
     return err;
 }
 
@@ -187,16 +199,14 @@ int64_t kafka_transactor_marker(const struct kafka_transactor *transactor)
     return transactor->marker;
 }
 
-void kafka_transactor_destroy(struct kafka_transactor *transactor)
+void kafka_transactor_destroy(struct kafka_transactor *transactor, bool is_aborting)
 {
     if (transactor == NULL)
         return;
     if (transactor->topic != NULL)
         rd_kafka_topic_destroy(transactor->topic);
-    if (transactor->producer != NULL) {
-        rd_kafka_purge(transactor->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-        rd_kafka_destroy(transactor->producer);
-    }
+    if (transactor->producer != NULL)
+        kafka_client_destroy(transactor->producer, is_aborting);
     if (transactor->group != NULL)
         rd_kafka_consumer_group_metadata_destroy(transactor->group);
     free(transactor->topic_name);
@@ -235,12 +245,8 @@ static enum step_result judge(struct kafka_transactor *transactor, rd_kafka_erro
     return result;
 }
 
-static bool should_stop(const atomic_bool *is_stopping)
-{
-    return is_stopping != NULL && atomic_load(is_stopping);
-}
-
-static struct error *produce_rows(struct kafka_transactor *transactor, const struct kafka_committable *committable)
+static struct error *produce_rows(struct kafka_transactor *transactor, const struct kafka_committable *committable,
+                                  const atomic_bool *is_stopping)
 {
     struct bytes_reader reader = bytes_reader_on(committable->rows.data, committable->rows.length);
     while (bytes_reader_left(&reader) > 0) {
@@ -250,7 +256,7 @@ static struct error *produce_rows(struct kafka_transactor *transactor, const str
         const uint8_t *value = flags & ROW_HAS_VALUE ? bytes_read_block(&reader, &value_length) : NULL;
         if (!bytes_reader_ok(&reader))
             return error_new(CORRUPT, "the rows to be committed to Kafka are malformed");
-        TRY(kafka_producer_send(transactor->producer, transactor->topic, key, key_length, value, value_length, true));
+        TRY(kafka_producer_send(transactor->producer, transactor->topic, key, key_length, value, value_length, true, is_stopping));
         rd_kafka_poll(transactor->producer, 0);
     }
     return NULL;
@@ -309,7 +315,7 @@ static enum step_result run_transaction(struct kafka_transactor *transactor, con
         return result;
     /* A record that librdkafka refuses for good (too large) would be refused again: that is an error, not a retry. A full abort is
      * due first, so that no half transaction stays open. */
-    struct error *produce_err = produce_rows(transactor, committable);
+    struct error *produce_err = produce_rows(transactor, committable, is_stopping);
     if (produce_err != NULL) {
         struct error *abort_err = NULL;
         abort_transaction(transactor, is_stopping, &abort_err);

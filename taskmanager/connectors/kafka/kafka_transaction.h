@@ -47,15 +47,17 @@ int64_t kafka_marker(int64_t start_seconds, uint64_t checkpoint_id);
 
 struct kafka_transactor;
 
-/* Fences older producers of this index and reads the marker. Blocks, up to a minute, while the brokers are not there. */
-MUST_CHECK struct error *kafka_transactor_create(const struct kafka_sink_options *options, uint32_t index, struct kafka_transactor **out);
+/* Fences older producers of this index and reads the marker. Blocks, up to a minute, while the brokers are not there and *is_aborting
+ * (may be NULL; borrowed) is false. */
+MUST_CHECK struct error *kafka_transactor_create(const struct kafka_sink_options *options, uint32_t index, const atomic_bool *is_aborting,
+                                                 struct kafka_transactor **out);
 /* The marker as of creation or of the last commit; -1: none. */
 int64_t kafka_transactor_marker(const struct kafka_transactor *transactor);
 /* Writes the committable unless its marker says that it is in. Blocks; tries again what can be tried again until *is_stopping
  * (may be NULL) becomes true. When it returns an error, nobody knows whether the transaction is in; the marker will. */
 MUST_CHECK struct error *kafka_transactor_commit(struct kafka_transactor *transactor, const struct kafka_committable *committable,
                                                  const atomic_bool *is_stopping);
-/* Accepts NULL. */
-void kafka_transactor_destroy(struct kafka_transactor *transactor);
+/* Does not wait for librdkafka when is_aborting. Accepts NULL. */
+void kafka_transactor_destroy(struct kafka_transactor *transactor, bool is_aborting);
 
 #endif
