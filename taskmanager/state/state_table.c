@@ -386,6 +386,9 @@ static inline const uint8_t *namespace_of_row(const struct state_rows *rows, uin
     return rows->namespace_length != 0 ? (const uint8_t *)rows->namespaces + (size_t)i * rows->namespace_stride : none;
 }
 
+/* A function that only prefetches has no effect in the compiler's eyes: it drops calls of it. */
+#define KEEP_PREFETCHES() __asm__ volatile("" : : : "memory")
+
 /* Brings entries nearer: the first slot with the row's tag is almost always the row's. */
 static void prefetch_entries(const struct state_table *table, const struct probed_rows *probed, uint32_t count)
 {
@@ -404,6 +407,7 @@ static void prefetch_entries(const struct state_table *table, const struct probe
         __builtin_prefetch(entry);
         __builtin_prefetch(entry + 47); /* the end of a small entry: maybe the next line */
     }
+    KEEP_PREFETCHES();
 }
 
 /* Three passes over a stretch of rows: hash and prefetch the index slot; read the slot and prefetch the entry; compare (the
@@ -442,6 +446,7 @@ void state_table_prefetch_rows(const struct state_table *table, const struct sta
         return;
     for (uint32_t start = 0; start < rows->count; start += ROWS_AHEAD)
         probe_rows(table, rows, start, rows->count - start < ROWS_AHEAD ? rows->count - start : ROWS_AHEAD, &probed);
+    KEEP_PREFETCHES();
 }
 
 void state_table_find_rows(const struct state_table *table, const struct state_rows *rows, uint64_t *refs)
