@@ -149,16 +149,28 @@ static void on_process_closed(uv_handle_t *handle)
     finish_if_ended(runner);
 }
 
-static void on_exit_of_process(uv_process_t *process, int64_t exit_status, int term_signal)
+static void note_exit(struct runner *runner, int64_t exit_status, int exit_signal)
 {
-    struct runner *runner = process->data;
     runner->state = RUNNER_EXITED;
     runner->exit_status = exit_status;
-    runner->exit_signal = term_signal;
-    (void)kill(-process->pid, SIGKILL); /* what user code may have forked */
-    uv_close((uv_handle_t *)process, on_process_closed);
+    runner->exit_signal = exit_signal;
     loop_timer_stop(&runner->kill_timer);
     runner->drain_timer = loop_timer_start(runner->agent->loop, DRAIN_MS, 0, on_drain_timer, runner);
+}
+
+static void on_exit_of_process(uv_process_t *process, int64_t exit_status, int term_signal)
+{
+    (void)kill(-process->pid, SIGKILL); /* what user code may have forked */
+    uv_close((uv_handle_t *)process, on_process_closed);
+    note_exit(process->data, exit_status, term_signal);
+}
+
+static void on_exit_of_hosted(void *argument, int64_t exit_status, int exit_signal)
+{
+    struct runner *runner = argument;
+    runner->hosted = NULL;
+    note_exit(runner, exit_status, exit_signal);
+    finish_if_ended(runner);
 }
 
 /* ---- killing ---- */
@@ -171,7 +183,9 @@ void runner_kill(struct runner *runner, char *reason)
         free(reason);
     if (runner->kill_reason == NULL)
         runner->is_cancelling = true;
-    if (runner->state == RUNNER_RUNNING) {
+    if (runner->state == RUNNER_RUNNING && runner->hosted != NULL) {
+        runner->agent->options.runner_host->kill(runner->agent->options.runner_host->context, runner->hosted);
+    } else if (runner->state == RUNNER_RUNNING) {
         (void)kill(-runner->process.pid, SIGKILL);
         (void)uv_process_kill(&runner->process, SIGKILL);
     } else if (runner->state != RUNNER_EXITED) {
@@ -218,7 +232,7 @@ void runner_watch(struct runner *runner, int64_t now_ms)
         return;
     }
     /* The runner watches its own memory and names the function; this is for one that cannot any more. */
-    if (runner->memory_limit_bytes > 0 && process_usage_read(runner->process.pid, &usage) &&
+    if (runner->has_process && runner->memory_limit_bytes > 0 && process_usage_read(runner->process.pid, &usage) &&
         usage.resident_bytes > runner->memory_limit_bytes + runner->memory_limit_bytes / 4)
         runner_kill(runner, heap_printf("it used %" PRId64 " MiB of memory, %s is %" PRId64 " MiB", usage.resident_bytes >> 20,
                                         option_key(OPTION_TASK_MEMORY_LIMIT), runner->memory_limit_bytes >> 20));
@@ -410,6 +424,35 @@ static void limit_memory(const struct runner *runner)
     (void)prlimit(runner->process.pid, RLIMIT_DATA, &limit, NULL);
 }
 
+static struct error *start_hosted(struct runner *runner)
+{
+    struct agent *agent = runner->agent;
+    const struct agent_runner_host *host = agent->options.runner_host;
+    int control[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) != 0)
+        return error_errno(errno, "could not make a control pipe");
+    struct agent_runner_start options = {
+        .taskmanager_id = agent->id,
+        .heartbeat_timeout_ms = agent->heartbeat_timeout_ms,
+        .control_fd = control[THEIRS],
+        .on_exit = on_exit_of_hosted,
+        .argument = runner,
+    };
+    struct error *err = host->start(host->context, &options, &runner->hosted);
+    if (err != NULL) {
+        close(control[OURS]);
+        return err;
+    }
+    runner->state = RUNNER_RUNNING;
+    runner->heard_at_ms = clock_mono_ms();
+    err = rpc_conn_open_pipe(agent->loop, control[OURS], &control_handler, runner, &runner->control);
+    if (err != NULL) {
+        runner_kill(runner, heap_strdup(err->message));
+        error_free(err);
+    }
+    return NULL;
+}
+
 static struct error *start_process(struct runner *runner)
 {
     struct runner_fds fds;
@@ -501,7 +544,7 @@ static bool has_predecessor(const struct runner *runner)
 
 static void start(struct runner *runner)
 {
-    struct error *err = start_process(runner);
+    struct error *err = runner->agent->options.runner_host != NULL ? start_hosted(runner) : start_process(runner);
     if (err == NULL && runner->state == RUNNER_RUNNING) {
         json_t *deploy = runner->deploy;
         runner->deploy = NULL;
