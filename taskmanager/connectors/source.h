@@ -134,7 +134,7 @@ static inline void source_count_record(struct source *source, size_t bytes)
     source->run_records++;
     source->run_bytes += bytes;
 }
-/* The record gives no row on purpose (a Kafka value of null). Count it with source_count_record too. */
+/* The record gives no row on purpose (a Kafka value of null, a CSV comment). Count it with source_count_record too. */
 static inline void source_count_filtered(struct source *source)
 {
     source->op.ctx->books->filtered++;

@@ -168,7 +168,7 @@ static bool csv_decode(struct format_decoder *decoder, const void *bytes, size_t
     if (end > p && end[-1] == '\r')
         end--;
     if (self->options.allow_comments && p < end && *p == '#') {
-        *reason = "comment line";
+        *reason = NULL;
         return false;
     }
     uint32_t row = batch_builder_add_row(builder);

@@ -198,11 +198,11 @@ static void write_file(const char *folder, const char *name, const char *text)
 START_TEST(files_are_read_line_by_line_and_resumed)
 {
     char *folder = temp_folder_create(), *state = temp_folder_create();
-    write_file(folder, "a.csv", "1,/a\n2,/b\r\n\n3,/c");
+    write_file(folder, "a.csv", "# id,page\n1,/a\n2,/b\r\n\n3,/c");
     write_file(folder, "b.csv", "4,/d\nnonsense\n5,/e\n");
     write_file(folder, "_hidden", "9,/z\n");
     write_file(folder, ".hidden", "9,/z\n");
-    char *options = heap_printf("{\"path\":\"%s\",\"format\":{\"type\":\"csv\",\"timestamp_format\":\"epoch-millis\"},\"on_error\":{\"mode\":\"skip\"}}", folder);
+    char *options = heap_printf("{\"path\":\"%s\",\"format\":{\"type\":\"csv\",\"timestamp_format\":\"epoch-millis\",\"allow_comments\":true},\"on_error\":{\"mode\":\"skip\"}}", folder);
     json_t *graph = source_graph("file-source", options, CLICK_SCHEMA, 1);
     json_t *rows = json_array(), *handles = json_array(), *books = json_object();
     struct chain_harness chain;
@@ -224,7 +224,8 @@ START_TEST(files_are_read_line_by_line_and_resumed)
     ck_assert(json_equal(rows, expected));
     json_t *cut = chain_harness_books(&chain, 0);
     ck_assert_uint_eq(books_count(cut, "unparsable"), 1);
-    ck_assert_uint_eq(books_count(cut, "rows_read"), 6);
+    ck_assert_uint_eq(books_count(cut, "filtered"), 1); /* the comment */
+    ck_assert_uint_eq(books_count(cut, "rows_read"), 7);
     ck_assert_uint_eq(books_count(cut, "rows_out"), 5);
     json_decref(cut);
     chain_harness_finish(&chain);

@@ -227,6 +227,23 @@ START_TEST(csv_fields)
 }
 END_TEST
 
+START_TEST(csv_comments_are_no_records)
+{
+    struct schema *schema = schema_of("[{\"name\":\"b\",\"type\":\"STRING\",\"nullable\":true}]");
+    struct format_decoder *decoder = decoder_of("{\"type\":\"csv\",\"allow_comments\":true}", schema);
+    struct batch_builder *builder = batch_builder_create(schema, 8, false);
+    const char *reason = "none yet";
+    ck_assert(!decode(decoder, builder, "# who, what", &reason));
+    ck_assert_ptr_null(reason);
+    ck_assert(decode(decoder, builder, "x # y", &reason));
+    ck_assert(!decode(decoder, builder, "x,y", &reason));
+    ck_assert_ptr_nonnull(reason);
+    batch_builder_destroy(builder);
+    format_decoder_destroy(decoder);
+    schema_unref(schema);
+}
+END_TEST
+
 START_TEST(csv_round_trip)
 {
     struct schema *schema = schema_of("[{\"name\":\"a\",\"type\":\"STRING\",\"nullable\":true},{\"name\":\"b\",\"type\":\"STRING\",\"nullable\":true}]");
@@ -342,6 +359,7 @@ int main(void)
     tcase_add_test(tcase, json_reason_names_the_field);
     tcase_add_test(tcase, json_template_misses);
     tcase_add_test(tcase, csv_fields);
+    tcase_add_test(tcase, csv_comments_are_no_records);
     tcase_add_test(tcase, csv_round_trip);
     tcase_add_test(tcase, string_and_raw);
     tcase_add_test(tcase, bad_options_are_named);

@@ -188,6 +188,10 @@ static struct error *read_line(struct file_source *self, size_t length, size_t t
     source_count_record(source, taken);
     if (format_decode(self->decoder, text, length, source->builder, &reason))
         return NULL;
+    if (reason == NULL) {
+        source_count_filtered(source);
+        return NULL;
+    }
     return source_malformed(source, self->split, (int64_t)offset, text, length, reason);
 }
 

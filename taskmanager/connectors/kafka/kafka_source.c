@@ -149,6 +149,10 @@ static void decode(struct kafka_source *self, struct kafka_split *split, const r
             batch_builder_set_event_time(source->builder, source->builder->row_count - 1, rd_kafka_message_timestamp(message, NULL));
         return;
     }
+    if (reason == NULL) {
+        source_count_filtered(source);
+        return;
+    }
     struct error *err = source_malformed(source, split->split, message->offset, message->payload, message->len, reason);
     if (err != NULL) {
         raise_error(self, err);
