@@ -16,13 +16,12 @@ struct waiting {
     struct mr_state *fare;
 };
 
-/* A subtask has one thread, so what belongs to the thread belongs to the subtask. */
 static void enrich_open(struct mr_context *ctx)
 {
-    static _Thread_local struct waiting waiting;
-    waiting.ride = mr_value_state(ctx, "ride", &taxi_ride_type);
-    waiting.fare = mr_value_state(ctx, "fare", &taxi_fare_type);
-    ctx->user = &waiting;
+    struct waiting *waiting = mr_allocate(ctx, sizeof *waiting);
+    waiting->ride = mr_value_state(ctx, "ride", &taxi_ride_type);
+    waiting->fare = mr_value_state(ctx, "fare", &taxi_fare_type);
+    ctx->user = waiting;
 }
 
 static void emit(struct mr_context *ctx, const struct taxi_ride *ride, const struct taxi_fare *fare)

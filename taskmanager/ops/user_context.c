@@ -160,6 +160,18 @@ static void runtime_count(struct mr_context *ctx, const char *metric, int64_t ad
     op_metric_set(context->op, counter->name, (double)counter->value);
 }
 
+static void *runtime_allocate(struct mr_context *ctx, size_t bytes)
+{
+    struct user_context *context = context_of(ctx);
+    void *memory = calloc(1, bytes != 0 ? bytes : 1);
+    if (memory == NULL)
+        user_context_fail(context, error_new(USER_FUNCTION, "function %s asked for %zu bytes of memory, which are not there",
+                                             context->function->name, bytes));
+    else
+        vec_push(&context->allocations, memory);
+    return memory;
+}
+
 static const void *runtime_next_element(struct mr_elements *elements)
 {
     return elements->next(elements);
@@ -272,6 +284,7 @@ static const struct mr_runtime runtime = {
     .state_next = user_state_next,
     .next_element = runtime_next_element,
     .count = runtime_count,
+    .allocate = runtime_allocate,
 };
 
 /* ---- life ---- */
@@ -319,6 +332,9 @@ void user_context_finish(struct user_context *context)
         free(context->counters.items[i]);
     }
     vec_finish(&context->counters);
+    for (size_t i = 0; i < context->allocations.count; i++)
+        free(context->allocations.items[i]);
+    vec_finish(&context->allocations);
     timer_service_destroy(context->timers);
     row_codec_destroy(context->key_codec);
     free(context->key_record);

@@ -54,6 +54,7 @@ struct user_context {
     bool is_opening; /* inside the function's open: states may be declared */
 
     VEC(struct user_counter *) counters;
+    VEC(void *) allocations; /* mr_allocate's */
 };
 
 /* Prepares the context; output records become rows of the operator's schema. function->output may be NULL (nothing collected).

@@ -158,18 +158,27 @@ MR_PROCESS(test_timers, item, item, NULL, timers_element, timers_fire);
 /* co_process: a value of the second input is joined with the last one of the first. */
 static void join_open(struct mr_context *ctx)
 {
-    ctx->user = mr_value_state(ctx, "left", &number_type);
+    struct mr_state **left = mr_allocate(ctx, 2 * sizeof *left); /* the engine frees it: the sanitizers see to that */
+    ck_assert_ptr_null(left[0]);
+    ck_assert_ptr_null(left[1]);
+    left[1] = mr_value_state(ctx, "left", &number_type);
+    ctx->user = left;
+}
+
+static struct mr_state *join_left(struct mr_context *ctx)
+{
+    return ((struct mr_state **)ctx->user)[1];
 }
 
 static void join_first(struct mr_context *ctx, const struct item *in)
 {
-    mr_state_set(ctx, ctx->user, &(struct number){in->value});
+    mr_state_set(ctx, join_left(ctx), &(struct number){in->value});
     mr_count(ctx, "lefts", 1);
 }
 
 static void join_second(struct mr_context *ctx, const struct wide *in)
 {
-    const struct number *left = mr_state_get(ctx, ctx->user);
+    const struct number *left = mr_state_get(ctx, join_left(ctx));
     mr_collect(ctx, &(struct item){in->text, (left != NULL ? left->number : -1) * 1000 + in->big});
 }
 

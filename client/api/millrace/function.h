@@ -104,6 +104,7 @@ struct mr_runtime {
     const void *(*state_next)(struct mr_context *ctx, struct mr_state *state, size_t *cursor, const void **key);
     const void *(*next_element)(struct mr_elements *elements);
     void (*count)(struct mr_context *ctx, const char *metric, int64_t add);
+    void *(*allocate)(struct mr_context *ctx, size_t bytes);
 };
 
 /* The visible head of a context; the engine's part follows it. */
@@ -142,6 +143,9 @@ static inline void mr_delete_event_timer(struct mr_context *ctx, mr_timestamp ti
 static inline void mr_register_processing_timer(struct mr_context *ctx, mr_timestamp time) { ctx->runtime->register_timer(ctx, false, time); }
 static inline void mr_delete_processing_timer(struct mr_context *ctx, mr_timestamp time) { ctx->runtime->delete_timer(ctx, false, time); }
 /* Adds to a counter that shows in the operator's metrics. */
+/* Zeroed memory that lives as long as the function does (the engine frees it when the task ends): a subtask's own working data, usually
+ * taken in open and kept in ctx->user. It is no state: no checkpoint has it. NULL when there is none: the task then fails. */
+static inline void *mr_allocate(struct mr_context *ctx, size_t bytes) { return ctx->runtime->allocate(ctx, bytes); }
 static inline void mr_count(struct mr_context *ctx, const char *metric, int64_t add) { ctx->runtime->count(ctx, metric, add); }
 
 /* ---- keyed state: declared in open (MR_OPEN), used for the key of the element or timer in hand ---- */
