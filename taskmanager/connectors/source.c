@@ -234,6 +234,9 @@ static bool combine_watermarks(struct source *source, int64_t *out)
 
 static struct error *send_watermark(struct source *source)
 {
+    /* Until the connector knows its splits, one with early rows may still turn up: neither time nor idleness is claimed. */
+    if (!source->is_ready)
+        return NULL;
     int64_t watermark;
     bool any_awake = combine_watermarks(source, &watermark);
     if (source->watermark.strategy != WATERMARK_NONE && watermark > source->emitted_watermark) {

@@ -173,6 +173,23 @@ START_TEST(without_splits_it_is_idle_at_once)
 }
 END_TEST
 
+/* A subtask that is slow to find its partition was once taken for one without any: the others' time went on without it. */
+START_TEST(not_idle_before_the_splits_are_known)
+{
+    struct fixture f;
+    fixture_init(&f, 0, 1);
+    f.source.is_ready = false;
+    pass_ms(&f, 600, false);
+    ck_assert_int_eq(idle_state, -1);
+    source_add_split(&f.source, "a", 0);
+    f.source.is_ready = true;
+    feed(&f, (struct test_row[]){{0, 1000}}, 1);
+    ck_assert_int_eq(idle_state, -1);
+    ck_assert_int_eq(emitted_watermark, 990);
+    fixture_finish(&f);
+}
+END_TEST
+
 START_TEST(watermark_is_the_least_of_the_splits)
 {
     struct fixture f;
@@ -263,6 +280,7 @@ int main(void)
     Suite *suite = suite_create("source");
     TCase *tcase = tcase_create("all");
     tcase_add_test(tcase, without_splits_it_is_idle_at_once);
+    tcase_add_test(tcase, not_idle_before_the_splits_are_known);
     tcase_add_test(tcase, watermark_is_the_least_of_the_splits);
     tcase_add_test(tcase, idle_only_when_caught_up_and_not_blocked);
     tcase_add_test(tcase, splits_move_with_their_watermarks);
