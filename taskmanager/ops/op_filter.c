@@ -1,6 +1,7 @@
 /* filter: keeps the rows for which a user function says true. The kept rows are a selection of the input batch; when all
  * are kept, the input batch itself goes on. Options: function (symbol). Thread: task. Owner: the operator chain. */
 #include "taskmanager/ops/op_support.h"
+#include "taskmanager/ops/op_ticker.h"
 #include "taskmanager/ops/user_context.h"
 #include "taskmanager/task/books.h"
 
@@ -58,21 +59,25 @@ static struct error *op_filter_process(struct op *op, uint32_t input, struct bat
 {
     struct op_filter *self = (struct op_filter *)op;
     struct user_context *context = &self->context;
-    uint32_t kept = 0;
-    (void)input;
+    struct op_ticker ticker = op_ticker_start(op);
+    uint32_t kept = 0, done = 0;
+    bool is_over = false;
     user_context_enter(context);
-    for (uint32_t start = 0; start < batch->row_count && context->error == NULL; start += RECORD_CHUNK_ROWS) {
+    for (uint32_t start = 0; start < batch->row_count && context->error == NULL && !is_over; start += RECORD_CHUNK_ROWS) {
         uint32_t count = batch->row_count - start < RECORD_CHUNK_ROWS ? batch->row_count - start : RECORD_CHUNK_ROWS;
         const char *in = self->records;
         record_adapter_gather(self->input, batch, start, count, self->records);
-        for (uint32_t i = 0; i < count; i++, in += self->input->size_bytes) {
+        for (uint32_t i = 0; i < count && !is_over; i++, in += self->input->size_bytes) {
             context->timestamp = batch->event_time != NULL ? batch->event_time[start + i] : TIME_MIN;
             self->selected[kept] = start + i;
             kept += context->function->call.filter(&context->head, in);
+            done = start + i + 1;
+            is_over = op_ticker_tick(&ticker);
         }
     }
     TRY(user_context_leave(context));
-    op->ctx->books->filtered += batch->row_count - kept;
+    op_hand_back(op, input, batch, done);
+    op->ctx->books->filtered += done - kept;
     if (kept == batch->row_count)
         return op_emit(op, batch_ref(batch));
     return kept > 0 ? op_emit(op, batch_take(batch, self->selected, kept)) : NULL;
@@ -83,4 +88,5 @@ const struct op_vtable op_filter_vtable = {
     .create = op_filter_create,
     .process = op_filter_process,
     .destroy = op_filter_destroy,
+    .hands_back = true,
 };

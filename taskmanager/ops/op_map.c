@@ -2,6 +2,7 @@
  * scattered a chunk at a time, a flat_map collects through its context.
  * Options: function (symbol). Thread: task. Owner: the operator chain. */
 #include "taskmanager/ops/op_support.h"
+#include "taskmanager/ops/op_ticker.h"
 #include "taskmanager/ops/user_context.h"
 
 #include "common/base/heap.h"
@@ -73,21 +74,27 @@ static struct error *flat_map_create(struct op_context *ctx, struct op **out)
     return create_kind(ctx, &op_flat_map_vtable, MR_FUNCTION_FLAT_MAP, out);
 }
 
-static void map_chunk(struct op_map *self, const struct batch *batch, uint32_t start, uint32_t count)
+/* The rows that were mapped: fewer than count when the slice is over. */
+static uint32_t map_chunk(struct op_map *self, const struct batch *batch, uint32_t start, uint32_t count, struct op_ticker *ticker,
+                          bool *is_over)
 {
     const struct mr_function *function = self->context.function;
     const char *in = self->records;
     char *out = self->results;
     record_adapter_gather(self->input, batch, start, count, self->records);
     memset(self->results, 0, (size_t)count * function->output->size_bytes);
-    for (uint32_t i = 0; i < count && self->context.error == NULL; i++) {
-        self->context.timestamp = batch->event_time != NULL ? batch->event_time[start + i] : TIME_MIN;
+    uint32_t done = 0;
+    while (done < count && self->context.error == NULL && !*is_over) {
+        self->context.timestamp = batch->event_time != NULL ? batch->event_time[start + done] : TIME_MIN;
         function->call.map(&self->context.head, in, out);
         in += self->input->size_bytes;
         out += function->output->size_bytes;
+        done++;
+        *is_over = op_ticker_tick(ticker);
     }
     if (self->context.error == NULL)
-        record_adapter_scatter(self->context.main.adapter, self->builder, self->results, count);
+        record_adapter_scatter(self->context.main.adapter, self->builder, self->results, done);
+    return done;
 }
 
 /* The row kinds of a changelog pass through a map. */
@@ -115,11 +122,14 @@ static struct batch *with_time_of(struct batch *out, const struct batch *in, uin
     return out;
 }
 
-static struct error *map_piece(struct op_map *self, const struct batch *batch, uint32_t start, uint32_t end)
+/* *row goes on by what was mapped. */
+static struct error *map_piece(struct op_map *self, const struct batch *batch, uint32_t *row, uint32_t end, struct op_ticker *ticker,
+                               bool *is_over)
 {
+    uint32_t start = *row;
     user_context_enter(&self->context);
-    for (uint32_t row = start; row < end && self->context.error == NULL; row += RECORD_CHUNK_ROWS)
-        map_chunk(self, batch, row, end - row < RECORD_CHUNK_ROWS ? end - row : RECORD_CHUNK_ROWS);
+    while (*row < end && self->context.error == NULL && !*is_over)
+        *row += map_chunk(self, batch, *row, end - *row < RECORD_CHUNK_ROWS ? end - *row : RECORD_CHUNK_ROWS, ticker, is_over);
     TRY(user_context_leave(&self->context));
     return op_emit(&self->op, with_time_of(batch_builder_finish(self->builder), batch, start));
 }
@@ -127,11 +137,13 @@ static struct error *map_piece(struct op_map *self, const struct batch *batch, u
 static struct error *map_process(struct op *op, uint32_t input, struct batch *batch)
 {
     struct op_map *self = (struct op_map *)op;
-    (void)input;
-    for (uint32_t start = 0; start < batch->row_count; start += BATCH_ROWS_TARGET) {
-        uint32_t left = batch->row_count - start;
-        TRY(map_piece(self, batch, start, start + (left < BATCH_ROWS_TARGET ? left : BATCH_ROWS_TARGET)));
+    struct op_ticker ticker = op_ticker_start(op);
+    uint32_t row = 0;
+    for (bool is_over = false; row < batch->row_count && !is_over;) {
+        uint32_t left = batch->row_count - row;
+        TRY(map_piece(self, batch, &row, row + (left < BATCH_ROWS_TARGET ? left : BATCH_ROWS_TARGET), &ticker, &is_over));
     }
+    op_hand_back(op, input, batch, row);
     return NULL;
 }
 
@@ -139,18 +151,24 @@ static struct error *flat_map_process(struct op *op, uint32_t input, struct batc
 {
     struct op_map *self = (struct op_map *)op;
     struct user_context *context = &self->context;
-    (void)input;
+    struct op_ticker ticker = op_ticker_start(op);
+    uint32_t done = 0;
+    bool is_over = false;
     user_context_enter(context);
-    for (uint32_t start = 0; start < batch->row_count && context->error == NULL; start += RECORD_CHUNK_ROWS) {
+    for (uint32_t start = 0; start < batch->row_count && context->error == NULL && !is_over; start += RECORD_CHUNK_ROWS) {
         uint32_t count = batch->row_count - start < RECORD_CHUNK_ROWS ? batch->row_count - start : RECORD_CHUNK_ROWS;
         const char *in = self->records;
         record_adapter_gather(self->input, batch, start, count, self->records);
-        for (uint32_t i = 0; i < count && context->error == NULL; i++, in += self->input->size_bytes) {
+        for (uint32_t i = 0; i < count && context->error == NULL && !is_over; i++, in += self->input->size_bytes) {
             context->timestamp = batch->event_time != NULL ? batch->event_time[start + i] : TIME_MIN;
             context->function->call.flat_map(&context->head, in);
+            done = start + i + 1;
+            is_over = op_ticker_tick(&ticker);
         }
     }
-    return user_context_leave(context);
+    TRY(user_context_leave(context));
+    op_hand_back(op, input, batch, done);
+    return NULL;
 }
 
 const struct op_vtable op_map_vtable = {
@@ -158,6 +176,7 @@ const struct op_vtable op_map_vtable = {
     .create = map_create,
     .process = map_process,
     .destroy = op_map_destroy,
+    .hands_back = true,
 };
 
 const struct op_vtable op_flat_map_vtable = {
@@ -165,4 +184,5 @@ const struct op_vtable op_flat_map_vtable = {
     .create = flat_map_create,
     .process = flat_map_process,
     .destroy = op_map_destroy,
+    .hands_back = true,
 };

@@ -1,6 +1,7 @@
 /* process and co_process: user functions with state and timers, keyed or not; co_process has two inputs whose keys have the
  * same types. Options: function (symbol), key_columns. Thread: task. Owner: the operator chain. */
 #include "taskmanager/ops/op_support.h"
+#include "taskmanager/ops/op_ticker.h"
 #include "taskmanager/ops/user_context.h"
 
 #include "common/base/clock.h"
@@ -178,12 +179,15 @@ static struct error *process_batch(struct op *op, uint32_t input, struct batch *
     void (*call)(struct mr_context *, const void *) = input == 0 ? function->call.process.element : function->call.process.second;
     if (self->is_keyed)
         take_keys(self, in, batch);
+    struct op_ticker ticker = op_ticker_start(op);
+    uint32_t done = 0;
+    bool is_over = false;
     user_context_enter(context);
-    for (uint32_t start = 0; start < batch->row_count && context->error == NULL; start += RECORD_CHUNK_ROWS) {
+    for (uint32_t start = 0; start < batch->row_count && context->error == NULL && !is_over; start += RECORD_CHUNK_ROWS) {
         uint32_t count = batch->row_count - start < RECORD_CHUNK_ROWS ? batch->row_count - start : RECORD_CHUNK_ROWS;
         const char *record = in->records;
         record_adapter_gather(in->adapter, batch, start, count, in->records);
-        for (uint32_t i = 0; i < count && context->error == NULL; i++, record += in->adapter->size_bytes) {
+        for (uint32_t i = 0; i < count && context->error == NULL && !is_over; i++, record += in->adapter->size_bytes) {
             context->timestamp = batch->event_time != NULL ? batch->event_time[start + i] : TIME_MIN;
             if (self->is_keyed) {
                 if (i % PREFETCH_ROWS == 0)
@@ -191,10 +195,14 @@ static struct error *process_batch(struct op *op, uint32_t input, struct batch *
                 set_key_of_row(self, start + i);
             }
             call(&context->head, record);
+            done = start + i + 1;
+            is_over = op_ticker_tick(&ticker);
         }
     }
     context->key.bytes = NULL;
-    return user_context_leave(context);
+    TRY(user_context_leave(context));
+    op_hand_back(op, input, batch, done);
+    return NULL;
 }
 
 static struct error *fire(struct op_process *self, enum timer_domain domain, int64_t until)
@@ -205,7 +213,7 @@ static struct error *fire(struct op_process *self, enum timer_domain domain, int
     struct state_key key;
     int64_t time;
     user_context_enter(context);
-    while (context->error == NULL && timer_service_pop(context->timers, domain, until, &key, &time)) {
+    while (context->error == NULL && !op_is_aborting(&self->op) && timer_service_pop(context->timers, domain, until, &key, &time)) {
         if (context->function->call.process.on_timer == NULL)
             continue;
         user_context_set_key(context, &key);
@@ -251,6 +259,7 @@ const struct op_vtable op_process_vtable = {
     .wake = process_wake,
     .snapshot = process_snapshot,
     .destroy = op_process_destroy,
+    .hands_back = true,
 };
 
 const struct op_vtable op_co_process_vtable = {
@@ -262,4 +271,5 @@ const struct op_vtable op_co_process_vtable = {
     .wake = process_wake,
     .snapshot = process_snapshot,
     .destroy = op_process_destroy,
+    .hands_back = true,
 };

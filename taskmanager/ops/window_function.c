@@ -4,9 +4,13 @@
 
 #include "common/base/heap.h"
 #include "taskmanager/ops/element_list.h"
+#include "taskmanager/ops/op_ticker.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Rows folded between two looks at the clock or the abort flag. */
+#define FOLD_TICK_ROWS 16u
 
 /* ---- set-up ---- */
 
@@ -299,29 +303,49 @@ static void upsert_rows(struct window_function *self, struct state_table *table,
         cache->skip_batches = 64;
 }
 
-/* The hot loop: all entries are found first, then one call of the user's function a row, on the value where it lies. */
+/* Between a few rows: the watchdog hears of it. True when the task is being aborted: what is folded then counts no more. */
+static bool fold_is_aborted(struct window_function *self, struct op_ticker *ticker)
+{
+    if (!op_ticker_tick(ticker) || !op_is_aborting(self->op))
+        return false;
+    user_context_fail(&self->context, error_new(CANCELLED, "task %s was cancelled", self->op->ctx->task_name));
+    return true;
+}
+
+/* Rows start to end of the chunk that was gathered last: one call of the user's function a row, on the value where it lies. */
+static void fold_rows(const struct window_function *self, struct state_table *table, uint32_t chunk, uint32_t start, uint32_t end)
+{
+    const char *in = (const char *)self->records + (size_t)start * self->input->size_bytes;
+    const uint64_t *refs = self->refs + chunk;
+    if (self->kind == WINDOW_AGGREGATE) {
+        void (*add)(const void *, void *) = self->fold->call.aggregate.add;
+        for (uint32_t i = start; i < end; i++, in += self->input->size_bytes)
+            add(in, state_table_value(table, refs[i]));
+    } else {
+        for (uint32_t i = start; i < end; i++, in += self->input->size_bytes)
+            fold_into(self, in, state_table_value(table, refs[i]), self->is_new[chunk + i]);
+    }
+}
+
+/* The hot loop: all entries are found first. */
 static void fold_in_place(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows)
 {
-    bool is_aggregate = self->kind == WINDOW_AGGREGATE;
-    upsert_rows(self, table, rows, is_aggregate ? NULL : self->is_new);
-    for (uint32_t start = 0; start < rows->count; start += RECORD_CHUNK_ROWS) {
-        uint32_t count = rows->count - start < RECORD_CHUNK_ROWS ? rows->count - start : RECORD_CHUNK_ROWS;
-        const char *in = self->records;
-        const uint64_t *refs = self->refs + start;
-        gather_chunk(self, batch, rows->rows, start, count);
-        if (is_aggregate) {
-            void (*add)(const void *, void *) = self->fold->call.aggregate.add;
-            for (uint32_t i = 0; i < count; i++, in += self->input->size_bytes)
-                add(in, state_table_value(table, refs[i]));
-        } else {
-            for (uint32_t i = 0; i < count; i++, in += self->input->size_bytes)
-                fold_into(self, in, state_table_value(table, refs[i]), self->is_new[start + i]);
+    struct op_ticker ticker = op_ticker_start(self->op);
+    upsert_rows(self, table, rows, self->kind == WINDOW_AGGREGATE ? NULL : self->is_new);
+    for (uint32_t chunk = 0; chunk < rows->count; chunk += RECORD_CHUNK_ROWS) {
+        uint32_t count = rows->count - chunk < RECORD_CHUNK_ROWS ? rows->count - chunk : RECORD_CHUNK_ROWS;
+        gather_chunk(self, batch, rows->rows, chunk, count);
+        for (uint32_t start = 0; start < count; start += FOLD_TICK_ROWS) {
+            fold_rows(self, table, chunk, start, count - start < FOLD_TICK_ROWS ? count : start + FOLD_TICK_ROWS);
+            if (fold_is_aborted(self, &ticker))
+                return;
         }
     }
 }
 
 static void fold_one_by_one(struct window_function *self, struct state_table *table, const struct batch *batch, const struct state_rows *rows)
 {
+    struct op_ticker ticker = op_ticker_start(self->op);
     for (uint32_t start = 0; start < rows->count; start += RECORD_CHUNK_ROWS) {
         uint32_t count = rows->count - start < RECORD_CHUNK_ROWS ? rows->count - start : RECORD_CHUNK_ROWS;
         const char *in = self->records;
@@ -329,6 +353,8 @@ static void fold_one_by_one(struct window_function *self, struct state_table *ta
         for (uint32_t i = 0; i < count; i++, in += self->input->size_bytes) {
             struct state_key key = key_of_row(self, rows, rows->rows != NULL ? rows->rows[start + i] : start + i);
             fold_record(self, table, in, &key, rows->namespaces, rows->namespace_length);
+            if (fold_is_aborted(self, &ticker))
+                return;
         }
     }
 }

@@ -18,6 +18,8 @@
 #include <string.h>
 
 #define INPUT_COUNT_MAX 2
+/* Batches held at one operator; behind these the next one waits until they are worked off. */
+#define HELD_COUNT_MAX 16
 
 struct chain_node;
 
@@ -29,6 +31,17 @@ struct chain_link {
 
 struct link_list {
     VEC(struct chain_link) links;
+};
+
+enum held_type { HELD_ROWS, HELD_WATERMARK, HELD_IDLE };
+
+/* Input that waits at an operator for the task's next slice. */
+struct held_input {
+    enum held_type type;
+    uint32_t input;
+    struct batch *batch; /* ROWS */
+    int64_t time;        /* WATERMARK */
+    bool is_idle;        /* IDLE */
 };
 
 struct chain_metric {
@@ -51,6 +64,8 @@ struct chain_node {
     bool is_idle;          /* all inputs are idle */
     bool is_idle_out;
     int64_t wake_at_ms;
+    int64_t row_ns; /* what a row of the last batch took, back pressure included; not of operators that hand back */
+    VEC(struct held_input) held; /* in order of arrival */
     VEC(struct chain_metric) metrics;
 };
 
@@ -61,15 +76,83 @@ struct operator_chain {
     uint32_t node_count;
     uint32_t *gate_inputs; /* gate -> logical input of the head */
     uint32_t gate_count;
+    int64_t slice_end_ns;
     char *task_name;
 };
 
 /* ---- rows ---- */
 
-static struct error *node_process(struct chain_node *node, uint32_t input, struct batch *batch)
+static void chain_begin_slice(struct operator_chain *chain)
 {
+    chain->slice_end_ns = chain->options.slice_ns > 0 ? clock_mono_ns() + chain->options.slice_ns : INT64_MAX;
+}
+
+static void node_hold_first(struct chain_node *node, struct held_input held)
+{
+    vec_push(&node->held, held);
+    memmove(&node->held.items[1], &node->held.items[0], (node->held.count - 1) * sizeof held);
+    node->held.items[0] = held;
+}
+
+/* Rows for an operator that does not watch the clock itself: at most as many as fit into a slice, when rows were slow before. */
+static struct error *node_run_measured(struct chain_node *node, uint32_t input, struct batch *batch)
+{
+    int64_t slice_ns = node->chain->options.slice_ns;
+    uint32_t count = batch->row_count;
+    if (node->chain->slice_end_ns != INT64_MAX && node->row_ns > 0 && node->row_ns * count > 2 * slice_ns) {
+        int64_t fit = slice_ns / node->row_ns;
+        count = fit < 1 ? 1 : fit < count ? (uint32_t)fit : count;
+    }
+    struct batch *part = batch;
+    if (count < batch->row_count) {
+        struct batch *rest = batch_slice(batch, count, batch->row_count - count);
+        node_hold_first(node, (struct held_input){.type = HELD_ROWS, .input = input, .batch = rest});
+        part = batch_slice(batch, 0, count);
+    }
+    node->books.rows_in[input] += count;
+    int64_t start_ns = clock_mono_ns();
+    struct error *err = node->op->vtable->process(node->op, input, part);
+    node->row_ns = (clock_mono_ns() - start_ns) / count;
+    if (part != batch)
+        batch_unref(part);
+    return err;
+}
+
+static struct error *node_run_rows(struct chain_node *node, uint32_t input, struct batch *batch)
+{
+    if (!node->op->vtable->hands_back && node->chain->options.slice_ns > 0)
+        return node_run_measured(node, input, batch);
     node->books.rows_in[input] += batch->row_count;
     return node->op->vtable->process(node->op, input, batch);
+}
+
+static struct error *node_run_held(struct chain_node *node);
+
+/* Until nothing is held here; an abort ends it. */
+static struct error *node_work_off(struct chain_node *node)
+{
+    int64_t slice_end_ns = node->chain->slice_end_ns;
+    node->chain->slice_end_ns = INT64_MAX;
+    struct error *err = NULL;
+    while (node->held.count > 0 && err == NULL) {
+        if (op_is_aborting(node->op))
+            err = error_new(CANCELLED, "task %s was cancelled", node->chain->task_name);
+        else
+            err = node_run_held(node);
+    }
+    node->chain->slice_end_ns = slice_end_ns;
+    return err;
+}
+
+static struct error *node_process(struct chain_node *node, uint32_t input, struct batch *batch)
+{
+    if (node->held.count >= HELD_COUNT_MAX)
+        TRY(node_work_off(node));
+    if (node->held.count > 0) {
+        vec_push(&node->held, ((struct held_input){.type = HELD_ROWS, .input = input, .batch = batch_ref(batch)}));
+        return NULL;
+    }
+    return node_run_rows(node, input, batch);
 }
 
 static struct error *link_emit(const struct chain_link *link, struct batch *batch)
@@ -91,6 +174,18 @@ static struct error *links_emit(const struct link_list *list, struct batch *batc
 static struct chain_node *op_node(const struct op *op)
 {
     return op->ctx->chain_link;
+}
+
+void op_hand_back(struct op *op, uint32_t input, struct batch *batch, uint32_t first_row)
+{
+    struct chain_node *node = op_node(op);
+    check(first_row <= batch->row_count);
+    uint32_t count = batch->row_count - first_row;
+    if (count == 0)
+        return;
+    check(first_row > 0);
+    node->books.rows_in[input] -= count;
+    node_hold_first(node, (struct held_input){.type = HELD_ROWS, .input = input, .batch = batch_slice(batch, first_row, count)});
 }
 
 struct error *op_emit(struct op *op, struct batch *batch)
@@ -209,6 +304,10 @@ static struct error *node_combine(struct chain_node *node)
 
 static struct error *node_input_watermark(struct chain_node *node, uint32_t input, int64_t time)
 {
+    if (node->held.count > 0) {
+        vec_push(&node->held, ((struct held_input){.type = HELD_WATERMARK, .input = input, .time = time}));
+        return NULL;
+    }
     if (time <= node->input_watermark[input])
         return NULL;
     node->input_watermark[input] = time;
@@ -219,10 +318,42 @@ static struct error *node_input_watermark(struct chain_node *node, uint32_t inpu
 
 static struct error *node_input_idle(struct chain_node *node, uint32_t input, bool is_idle)
 {
+    if (node->held.count > 0) {
+        vec_push(&node->held, ((struct held_input){.type = HELD_IDLE, .input = input, .is_idle = is_idle}));
+        return NULL;
+    }
     if (node->is_input_idle[input] == is_idle)
         return NULL;
     node->is_input_idle[input] = is_idle;
     return node_combine(node);
+}
+
+/* The first of the held input. What is behind it must not overtake it, so it is gone from the list before it runs, and input that
+ * comes from upstream meanwhile is impossible: this runs when nothing upstream does. */
+static struct error *node_run_first(struct chain_node *node, struct held_input first)
+{
+    if (first.type == HELD_ROWS) {
+        struct error *err = node_run_rows(node, first.input, first.batch);
+        batch_unref(first.batch);
+        return err;
+    }
+    if (first.type == HELD_WATERMARK) {
+        if (first.time <= node->input_watermark[first.input])
+            return NULL;
+        node->input_watermark[first.input] = first.time;
+        return node->input_count == 1 ? node_advance(node, first.time) : node_combine(node);
+    }
+    if (node->is_input_idle[first.input] == first.is_idle)
+        return NULL;
+    node->is_input_idle[first.input] = first.is_idle;
+    return node_combine(node);
+}
+
+static struct error *node_run_held(struct chain_node *node)
+{
+    struct held_input first = node->held.items[0];
+    vec_remove(&node->held, 0);
+    return node_run_first(node, first);
 }
 
 struct error *op_emit_watermark(struct op *op, int64_t time)
@@ -324,6 +455,8 @@ static void node_init(struct operator_chain *chain, struct chain_node *node, con
         .library = options->library,
         .wake_fd = options->wake_fd,
         .is_aborting = options->is_aborting,
+        .slice_end_ns = &chain->slice_end_ns,
+        .step_count = options->step_count,
         .chain_link = node,
     };
     key_group_range(options->subtask_index, chain->vertex->max_parallelism, chain->vertex->parallelism,
@@ -374,6 +507,7 @@ struct error *operator_chain_create(const struct operator_chain_options *options
 {
     struct operator_chain *chain = heap_new(struct operator_chain);
     chain->options = *options;
+    chain->slice_end_ns = INT64_MAX;
     chain->vertex = &options->graph->vertices[options->vertex];
     chain->node_count = chain->vertex->operator_count;
     chain->nodes = heap_alloc_array(chain->node_count, sizeof *chain->nodes);
@@ -410,6 +544,9 @@ static void node_finish(struct chain_node *node)
     for (uint32_t i = 0; i < node->books.side_count; i++)
         vec_finish(&node->sides[i].links);
     free(node->sides);
+    for (size_t i = 0; i < node->held.count; i++)
+        batch_unref(node->held.items[i].batch);
+    vec_finish(&node->held);
     vec_finish(&node->metrics);
     books_finish(&node->books);
 }
@@ -439,6 +576,7 @@ struct error *operator_chain_process(struct operator_chain *chain, uint32_t gate
 {
     uint32_t input;
     struct chain_node *head = chain_head(chain, gate, &input);
+    chain_begin_slice(chain);
     return node_process(head, input, batch);
 }
 
@@ -446,6 +584,7 @@ struct error *operator_chain_watermark(struct operator_chain *chain, uint32_t ga
 {
     uint32_t input;
     struct chain_node *head = chain_head(chain, gate, &input);
+    chain_begin_slice(chain);
     return node_input_watermark(head, input, time);
 }
 
@@ -459,7 +598,45 @@ struct error *operator_chain_idle(struct operator_chain *chain, uint32_t gate, b
 struct error *operator_chain_poll(struct operator_chain *chain, uint32_t max_rows, enum source_status *status)
 {
     struct op *op = chain->nodes[0].op;
+    chain_begin_slice(chain);
     return op->vtable->poll(op, max_rows, status);
+}
+
+/* Held input nearest to the chain's end goes first: what it emits then finds free places. */
+static struct chain_node *chain_last_holding(const struct operator_chain *chain)
+{
+    for (uint32_t i = chain->node_count; i-- > 0;)
+        if (chain->nodes[i].held.count > 0)
+            return &chain->nodes[i];
+    return NULL;
+}
+
+bool operator_chain_is_holding(const struct operator_chain *chain)
+{
+    return chain_last_holding(chain) != NULL;
+}
+
+struct error *operator_chain_resume(struct operator_chain *chain)
+{
+    chain_begin_slice(chain);
+    struct chain_node *node = chain_last_holding(chain);
+    while (node != NULL) {
+        TRY(node_run_held(node));
+        if (clock_mono_ns() >= chain->slice_end_ns)
+            return NULL;
+        node = chain_last_holding(chain);
+    }
+    return NULL;
+}
+
+/* Everything that is held, and from now on nothing is handed back. */
+static struct error *chain_work_off(struct operator_chain *chain)
+{
+    chain->slice_end_ns = INT64_MAX;
+    struct chain_node *node;
+    while ((node = chain_last_holding(chain)) != NULL)
+        TRY(node_work_off(node));
+    return NULL;
 }
 
 int64_t operator_chain_next_wake_ms(const struct operator_chain *chain)
@@ -473,6 +650,7 @@ int64_t operator_chain_next_wake_ms(const struct operator_chain *chain)
 
 struct error *operator_chain_wake(struct operator_chain *chain, int64_t now_ms)
 {
+    chain_begin_slice(chain);
     for (uint32_t i = 0; i < chain->node_count; i++) {
         struct chain_node *node = &chain->nodes[i];
         if (node->wake_at_ms > now_ms)
@@ -486,10 +664,12 @@ struct error *operator_chain_wake(struct operator_chain *chain, int64_t now_ms)
 
 struct error *operator_chain_snapshot(struct operator_chain *chain, uint64_t checkpoint_id, struct snapshot *snapshot, json_t **books)
 {
+    TRY(chain_work_off(chain));
     for (uint32_t i = 0; i < chain->node_count; i++) {
         struct op *op = chain->nodes[i].op;
         if (op->vtable->prepare_snapshot != NULL)
             TRY(op->vtable->prepare_snapshot(op, checkpoint_id));
+        TRY(chain_work_off(chain));
     }
     for (uint32_t i = 0; i < chain->node_count; i++) {
         struct op *op = chain->nodes[i].op;
@@ -525,6 +705,7 @@ void operator_chain_checkpoint_aborted(struct operator_chain *chain, uint64_t ch
 
 struct error *operator_chain_end_input(struct operator_chain *chain, bool is_drain)
 {
+    TRY(chain_work_off(chain));
     if (is_drain) {
         struct chain_node *head = &chain->nodes[0];
         if (head->input_count == 0) {
@@ -541,6 +722,7 @@ struct error *operator_chain_end_input(struct operator_chain *chain, bool is_dra
         struct op *op = chain->nodes[i].op;
         if (op->vtable->end_input != NULL)
             TRY(op->vtable->end_input(op));
+        TRY(chain_work_off(chain));
     }
     return NULL;
 }

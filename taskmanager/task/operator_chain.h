@@ -1,7 +1,9 @@
 /* The operators of one subtask, fused: batches and events pass from one to the next by direct calls on the task thread.
  * The chain implements op_emit and friends (op.h); what leaves it goes to a chain_output, which the task's result
  * partitions (or a test) implement. It counts rows in and out in each operator's books, keeps each operator's
- * watermark, and dispatches wake-ups. One owner: the task thread. */
+ * watermark, and dispatches wake-ups. Rows that an operator handed back because its slice of time was over (op_ticker.h), and
+ * whatever comes behind them, are held at that operator: the task resumes them before it gives the chain anything else.
+ * One owner: the task thread. */
 #ifndef MILLRACE_TASK_OPERATOR_CHAIN_H
 #define MILLRACE_TASK_OPERATOR_CHAIN_H
 
@@ -31,6 +33,8 @@ struct operator_chain_options {
     struct user_library *library;
     int wake_fd;
     const atomic_bool *is_aborting; /* op_context's */
+    atomic_ullong *step_count;      /* op_context's */
+    int64_t slice_ns;               /* how long a call of process, poll, wake or resume should take at most; 0: no limit */
     struct task_clock *clock; /* taskmanager/task/task_clock.h: answers op_blocked_ns_total; NULL: never blocked */
     struct chain_output **outputs;
     uint32_t output_count;
@@ -45,6 +49,10 @@ MUST_CHECK struct error *operator_chain_watermark(struct operator_chain *chain, 
 MUST_CHECK struct error *operator_chain_idle(struct operator_chain *chain, uint32_t gate, bool is_idle);
 /* Sources: the head's poll. */
 MUST_CHECK struct error *operator_chain_poll(struct operator_chain *chain, uint32_t max_rows, enum source_status *status);
+/* True: input is held at some operator; only resume, wake, the checkpoint notifications and metrics may be called, and a snapshot or
+ * end_input first works it off whole. resume works on it for one slice. */
+bool operator_chain_is_holding(const struct operator_chain *chain);
+MUST_CHECK struct error *operator_chain_resume(struct operator_chain *chain);
 /* Earliest processing-time wake-up wanted, INT64_MAX when none; and running those that are due. */
 int64_t operator_chain_next_wake_ms(const struct operator_chain *chain);
 MUST_CHECK struct error *operator_chain_wake(struct operator_chain *chain, int64_t now_ms);

@@ -177,6 +177,8 @@ static struct error *task_create_chain(struct task *task)
             .library = options->library,
             .wake_fd = task->wake_fd,
             .is_aborting = &task->is_aborting,
+            .step_count = &task->step_count,
+            .slice_ns = TASK_SLICE_NS,
             .clock = &task->clock,
             .outputs = outputs,
             .output_count = task->output_count,

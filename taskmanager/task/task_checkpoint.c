@@ -73,8 +73,9 @@ struct error *task_take_checkpoint(struct task *task, struct barrier barrier, in
 
 struct error *task_begin_checkpoint(struct task *task, struct barrier barrier)
 {
-    if (task->gate != NULL && !input_gate_is_ended(task->gate)) {
-        /* The coordinator knows that our producers have finished; the ends of their channels are still on the way. */
+    if ((task->gate != NULL && !input_gate_is_ended(task->gate)) || operator_chain_is_holding(task->chain)) {
+        /* The coordinator knows that our producers have finished; the ends of their channels are still on the way. Or rows wait for the next
+         * slice of a slow function: the state of a source is already behind them. */
         barrier_finish(&task->pending_trigger);
         task->pending_trigger = barrier;
         return NULL;

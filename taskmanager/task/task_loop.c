@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #define NS_PER_MS 1000000
-#define SLICE_NS (100 * (int64_t)NS_PER_MS)
 
 /* ---- waiting ---- */
 
@@ -181,9 +180,12 @@ struct error *task_end_data(struct task *task, bool is_drain)
 static struct error *task_step_source(struct task *task)
 {
     enum source_status status = SOURCE_EMPTY;
+    if (task->is_source_ended)
+        return task_end_data(task, true);
     task->wake_seen = false;
     TRY(operator_chain_poll(task->chain, BATCH_ROWS_TARGET, &status));
-    if (status == SOURCE_MORE)
+    task->is_source_ended = status == SOURCE_END;
+    if (status == SOURCE_MORE || operator_chain_is_holding(task->chain))
         return NULL;
     if (status == SOURCE_END)
         return task_end_data(task, true);
@@ -204,50 +206,37 @@ static struct error *task_deliver_change(struct task *task, uint32_t edge, struc
     return NULL;
 }
 
-static struct error *task_process_rows(struct task *task, uint32_t edge, struct batch *batch)
+static void task_account_rows(struct task *task, int64_t start_ns, int64_t start_blocked_ns)
 {
     const atomic_llong *blocked_ns = &task->clock.total_ns[TASK_TIME_HARD_BLOCKED];
-    int64_t start_ns = clock_mono_ns(), start_blocked_ns = atomic_load_explicit(blocked_ns, memory_order_relaxed);
-    TRY(operator_chain_process(task->chain, edge, batch));
-    int64_t spent_ns = clock_mono_ns() - start_ns;
-    int64_t busy_ns = spent_ns - (atomic_load_explicit(blocked_ns, memory_order_relaxed) - start_blocked_ns);
-    task->row_ns = spent_ns / batch->row_count;
+    int64_t blocked = atomic_load_explicit(blocked_ns, memory_order_relaxed) - start_blocked_ns;
+    int64_t busy_ns = clock_mono_ns() - start_ns - blocked;
     time_histogram_add(&task->batch_times, busy_ns);
     if (task->report_count > 0)
         time_histogram_add(&task->snapshot_batch_times, busy_ns);
-    return NULL;
-}
-
-/* Rows that take long (a function that sleeps or calls somebody) go in slices, with a look at the mail between them:
- * a cancel, a completed checkpoint or a metrics report does not wait for the whole batch. */
-static struct error *task_process_slowly(struct task *task, uint32_t edge, const struct batch *batch)
-{
-    for (uint32_t start = 0; start < batch->row_count && !task->is_finished;) {
-        if (atomic_load(&task->is_cancelled))
-            return task_cancelled_error(task);
-        int64_t fit = SLICE_NS / (task->row_ns > 0 ? task->row_ns : 1);
-        uint32_t left = batch->row_count - start;
-        uint32_t count = fit < 1 ? 1 : fit < left ? (uint32_t)fit : left;
-        struct batch *slice = batch_slice(batch, start, count);
-        struct error *err = task_process_rows(task, edge, slice);
-        batch_unref(slice);
-        if (err != NULL)
-            return err;
-        start += count;
-        atomic_fetch_add_explicit(&task->step_count, 1, memory_order_relaxed);
-        TRY(task_run_mails(task));
-    }
-    return NULL;
 }
 
 static struct error *task_process_batch(struct task *task, const struct gate_event *event)
 {
+    const atomic_llong *blocked_ns = &task->clock.total_ns[TASK_TIME_HARD_BLOCKED];
+    int64_t start_ns = clock_mono_ns(), start_blocked_ns = atomic_load_explicit(blocked_ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&task->rows_in, event->batch->row_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&task->bytes_in, event->batch_bytes, memory_order_relaxed);
-    bool is_slow = task->row_ns * event->batch->row_count > 2 * SLICE_NS;
-    struct error *err = is_slow ? task_process_slowly(task, event->edge, event->batch) : task_process_rows(task, event->edge, event->batch);
+    struct error *err = operator_chain_process(task->chain, event->edge, event->batch);
     batch_unref(event->batch);
+    task_account_rows(task, start_ns, start_blocked_ns);
     return err;
+}
+
+/* Rows that take long (a function that sleeps or calls somebody) go in slices, with a look at the mail between them: a cancel, a
+ * completed checkpoint or a metrics report does not wait for the whole batch. Barriers do: the rows came before them. */
+static struct error *task_resume(struct task *task)
+{
+    const atomic_llong *blocked_ns = &task->clock.total_ns[TASK_TIME_HARD_BLOCKED];
+    int64_t start_ns = clock_mono_ns(), start_blocked_ns = atomic_load_explicit(blocked_ns, memory_order_relaxed);
+    TRY(operator_chain_resume(task->chain));
+    task_account_rows(task, start_ns, start_blocked_ns);
+    return operator_chain_is_holding(task->chain) ? NULL : task_pending_trigger_ready(task);
 }
 
 /* The end of a channel's data carries its TIME_MAX watermark in front of it. */
@@ -316,6 +305,8 @@ static struct error *task_step(struct task *task)
         task_sleep_for_output(task);
         return NULL;
     }
+    if (operator_chain_is_holding(task->chain))
+        return task_resume(task);
     if (!task_has_input(task)) {
         task_sleep(task, TASK_TIME_IDLE, -1);
         return NULL;

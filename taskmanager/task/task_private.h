@@ -9,6 +9,8 @@
 #include "common/base/vec.h"
 
 #define LOGICAL_INPUT_COUNT_MAX 2
+/* Rows of slow functions are worked on for so long between two looks at the mail. */
+#define TASK_SLICE_NS (100 * (int64_t)1000000)
 
 struct task_mail {
     struct error *(*run)(struct task *task, void *arg);
@@ -56,8 +58,8 @@ struct task {
     struct watermark_valve *valves[LOGICAL_INPUT_COUNT_MAX];
     uint32_t *gate_inputs;      /* edge -> logical input */
     uint32_t *valve_channels;   /* gate channel -> channel in its valve */
-    int64_t row_ns;             /* what a row of the last batch took, back pressure included */
     int64_t flush_due_ns;       /* 0: nothing waits */
+    bool is_source_ended;       /* but rows may still be held in the chain */
     bool wake_seen;             /* the eventfd was read while blocked in an emit */
     bool is_data_ended;         /* end_input has run and END_OF_DATA was sent */
     bool is_finished;           /* the loop ends */

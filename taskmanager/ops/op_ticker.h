@@ -1,0 +1,31 @@
+/* How a loop over rows that calls user code learns that it has worked long enough: after each row (or a few) it ticks, and when a
+ * tick says so it hands the rest of its batch back with op_hand_back. Mail, cancellation and metrics of the task then wait about
+ * one slice of time and one user call, never a whole batch.
+ * The clock is read after the first row, then after 2, 4, … 16 rows while they are fast, and after each row once they take 1 ms.
+ * Thread: task; lives on the stack of process. */
+#ifndef MILLRACE_OPS_OP_TICKER_H
+#define MILLRACE_OPS_OP_TICKER_H
+
+#include "taskmanager/ops/op.h"
+
+struct op_ticker {
+    const struct op_context *ctx;
+    const atomic_bool *is_aborting;
+    int64_t looked_ns; /* 0: not yet */
+    uint32_t left;     /* ticks until the next look */
+    uint32_t stride;   /* ticks between the last look and the next */
+};
+
+struct op_ticker op_ticker_start(const struct op *op);
+/* The slow part of a tick. */
+bool op_ticker_look(struct op_ticker *ticker);
+
+/* True: stop here, the slice is used up or the task is being aborted. */
+static inline bool op_ticker_tick(struct op_ticker *ticker)
+{
+    if (--ticker->left == 0)
+        return op_ticker_look(ticker);
+    return atomic_load_explicit(ticker->is_aborting, memory_order_relaxed);
+}
+
+#endif
