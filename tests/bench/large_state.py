@@ -36,6 +36,15 @@ class Job:
     def rows(self):
         return self.metrics("numRecordsIn").get("numRecordsIn", 0)
 
+    def cpu_seconds(self):
+        """CPU time of the thread that holds the state: unlike the rate it does not depend on what else the machine does."""
+        for pid in self.cluster.runners():
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/comm") as comm, open(f"/proc/{pid}/task/{thread}/schedstat") as schedstat:
+                    if comm.read().startswith("State"):
+                        return int(schedstat.read().split()[0]) / 1e9
+        raise AssertionError("no thread of the runner holds the state")
+
     def next_report(self):
         """(seconds, rows) at the moment of the next metrics report."""
         before = self.rows()
@@ -93,10 +102,12 @@ def measure(cluster, options, interval):
     filled = time.monotonic() - started
     watch = MemoryWatch(runner)
     t0, rows0 = job.next_report()
+    cpu0 = job.cpu_seconds()
     while time.monotonic() - t0 < options.seconds:
         time.sleep(0.05)
     t1, rows1 = job.next_report()
     figures = {"interval_ms": interval, "fill_seconds": round(filled, 2), "rate": (rows1 - rows0) / (t1 - t0), "rss_max_mib": round(watch.stop(), 1),
+               "ns_per_row": (job.cpu_seconds() - cpu0) * 1e9 / (rows1 - rows0),
                "batches_ms": pauses(job, "batchTimeUs")}
     if interval > 0:
         figures |= {"snapshots_ms": pauses(job, "checkpointSyncTimeUs"), "batches_during_snapshot_ms": pauses(job, "batchTimeDuringSnapshotUs"),
@@ -132,11 +143,11 @@ def show(name, row):
 
 
 def report(result):
-    print(f"{'':34}{'rows/s':>12}{'fill s':>9}{'RSS MiB':>10}")
+    print(f"{'':34}{'rows/s':>12}{'CPU ns/row':>12}{'fill s':>9}{'RSS MiB':>10}")
     for run in result["runs"]:
-        print(f"{'checkpoints every ' + str(run['interval_ms']) + ' ms' if run['interval_ms'] else 'no checkpoints':34}{run['rate']:>12.0f}"
+        print(f"{'checkpoints every ' + str(run['interval_ms']) + ' ms' if run['interval_ms'] else 'no checkpoints':34}{run['rate']:>12.0f}{run['ns_per_row']:>12.1f}"
               f"{run['fill_seconds']:>9}{run['rss_max_mib']:>10}")
-    print(f"rate with checkpoints / without: {result['ratio']:.3f}\n")
+    print(f"rate with checkpoints / without: {result['ratio']:.3f}; by the task thread's CPU time a row: {result['cpu_ratio']:.3f}\n")
     print(f"{'pauses in ms':34}" + "".join(f"{p:>10}" for p in PAUSES) + f"{'count':>10}")
     for run in result["runs"]:
         if run["interval_ms"]:
@@ -176,7 +187,9 @@ def main():
         finally:
             cluster.destroy()
     rates = {i: statistics.median(r["rate"] for r in result["runs"] if r["interval_ms"] == i) for i in (0, options.interval)}
+    costs = {i: statistics.median(r["ns_per_row"] for r in result["runs"] if r["interval_ms"] == i) for i in (0, options.interval)}
     result["ratio"] = rates[options.interval] / rates[0]
+    result["cpu_ratio"] = costs[0] / costs[options.interval]
     os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
     with open(os.path.join(BUILD, "bench", "large-state.json"), "w") as f:
         json.dump(result, f, indent=1)
