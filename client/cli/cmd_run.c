@@ -88,14 +88,15 @@ fail:
 /* ---- errors of the program, as Flink's client shows them ---- */
 
 /* text has lines "class: message" and "Caused by: class: message". When the program's own exception is among them, what wraps it
- * is left out. */
+ * is left out: the server's calls say what they throw twice, wrapped ("CompletionException: X") and as the cause ("Caused by: X"). */
 static struct error *program_failure(struct error *err)
 {
     if (err->code == ERR_NETWORK || err->code == ERR_TIMEOUT) {
         err = cli_failure(err, "org.apache.flink.runtime.client.JobSubmissionException: Failed to submit JobGraph.");
         return cli_failure(err, INVOCATION_EXCEPTION "The main method caused an error: Failed to execute job.");
     }
-    const char *own = strstr(err->message, INVOCATION_EXCEPTION);
+    const char *caused = strstr(err->message, "\nCaused by: " INVOCATION_EXCEPTION);
+    const char *own = caused != NULL ? strstr(caused, INVOCATION_EXCEPTION) : strstr(err->message, INVOCATION_EXCEPTION);
     struct error *failure;
     if (own != NULL)
         failure = cli_failure(NULL, "%s", own);

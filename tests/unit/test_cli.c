@@ -369,6 +369,17 @@ START_TEST(run_explains_failures)
            EXCEPTION("org.apache.flink.client.program.ProgramInvocationException: The program's entry point class 'no.such.Main' was not "
                      "found in the jar file.\n"
                      "Caused by: java.lang.ClassNotFoundException: no.such.Main\n"));
+    static const struct reply no_library[] = {
+        UPLOADED, DELETED,
+        {RUN, 500,
+         "{\"errors\":[\"Internal server error.\",\"<Exception on server side:\\njava.util.concurrent.CompletionException: "
+         "org.apache.flink.client.program.ProgramInvocationException: garbage.so cannot be run\\n"
+         "Caused by: org.apache.flink.client.program.ProgramInvocationException: garbage.so cannot be run\\n"
+         "Caused by: the file is no shared object (a hint)\\n\\nEnd of exception on server side>\"]}"}};
+    /* Once is enough: what the server's asynchronous call wraps is the same. */
+    expect("run -d /etc/passwd", no_library, COUNT(no_library), 1, "",
+           EXCEPTION("org.apache.flink.client.program.ProgramInvocationException: garbage.so cannot be run\n"
+                     "Caused by: the file is no shared object (a hint)\n"));
     static const struct reply bad_savepoint[] = {
         UPLOADED, DELETED, {RUN, 200, "{\"jobid\":\"" JOB "\"}"}, {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"FAILED\"}"},
         {"GET /v1/jobs/" JOB "/execution-result", 200,
