@@ -21,6 +21,10 @@ struct turn {
 #define EXCEPTION_INITIALIZATION "org.apache.flink.runtime.client.JobInitializationException"
 #define EXCEPTION_JOB "org.apache.flink.runtime.JobException"
 #define EXCEPTION_JOB_NOT_FOUND "org.apache.flink.runtime.messages.FlinkJobNotFoundException"
+#define EXCEPTION_COMPLETION "java.util.concurrent.CompletionException"
+#define EXCEPTION_FILE_NOT_FOUND "java.io.FileNotFoundException"
+#define EXCEPTION_IO "java.io.IOException"
+#define EXCEPTION_ILLEGAL_STATE "java.lang.IllegalStateException"
 #define EXCEPTION_RUNTIME "org.apache.flink.util.FlinkRuntimeException"
 #define EXCEPTION_STOP "org.apache.flink.runtime.scheduler.stopwithsavepoint.StopWithSavepointStoppingException"
 

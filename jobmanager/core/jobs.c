@@ -44,12 +44,26 @@ static struct error *submission_restore(struct turn *turn, struct job *job, cons
     return NULL;
 }
 
+/* The lines that Flink shows, where the master of a job is made asynchronously: files' exceptions come wrapped once more. */
+static char *submission_text(const struct error *err)
+{
+    static const char start[] = EXCEPTION_INITIALIZATION ": Could not start the JobMaster.\nCaused by: " EXCEPTION_COMPLETION;
+    bool is_not_found = err->code == ERR_NOT_FOUND;
+    bool is_file = is_not_found || error_code_domain(err->code) == DOMAIN_EXTERNAL;
+    const char *exception = is_not_found ? EXCEPTION_FILE_NOT_FOUND : is_file ? EXCEPTION_IO : EXCEPTION_ILLEGAL_STATE;
+    char *cause = failure_text(exception, err); /* with hints, which what wraps it does not repeat */
+    char *text = is_file ? heap_printf("%s: java.lang.RuntimeException: %s: %s\nCaused by: java.lang.RuntimeException: %s: %s\nCaused by: %s", start,
+                                       exception, err->message, exception, err->message, cause)
+                         : heap_printf("%s: %s: %s\nCaused by: %s", start, exception, err->message, cause);
+    free(cause);
+    return text;
+}
+
 /* Takes err. */
 static void submission_failed(struct turn *turn, struct job *job, struct error *err)
 {
-    struct error *wrapped = error_wrap(err, "Could not start the JobMaster.");
-    char *text = failure_text(EXCEPTION_INITIALIZATION, wrapped);
-    error_free(wrapped);
+    char *text = submission_text(err);
+    error_free(err);
     job_add_exception(turn, job, NULL, EXCEPTION_INITIALIZATION, text);
     job->failure = text;
     job->failure_class = heap_strdup(EXCEPTION_INITIALIZATION);
@@ -226,7 +240,8 @@ static bool failure_names_damage(struct turn *turn, struct job *job, const struc
 
 static bool error_is_recoverable(const struct error *error)
 {
-    if (error == NULL || error->code == ERR_CANCELLED || error->code == ERR_CORRUPT)
+    /* What a running task does not find is a file or a mount of its machine: it may be there at the next attempt, or on another one. */
+    if (error == NULL || error->code == ERR_CANCELLED || error->code == ERR_CORRUPT || error->code == ERR_NOT_FOUND)
         return true;
     return error_code_is_retriable(error->code) || error_code_domain(error->code) == DOMAIN_INTERNAL;
 }

@@ -95,13 +95,16 @@ static void job_lost_taskmanager(struct turn *turn, struct job *job, const struc
     job_check_finished(turn, job);
 }
 
-static void taskmanager_lost(struct turn *turn, struct taskmanager *taskmanager, const char *exception, const char *reason, int64_t fencing_ms)
+/* reason is Flink's line, cause (may be NULL) what we know beyond it: on a line of its own in the exceptions, while the log has it from
+ * the connection. */
+static void taskmanager_lost(struct turn *turn, struct taskmanager *taskmanager, const char *exception, const char *reason,
+                             const char *cause, int64_t fencing_ms)
 {
     struct coordinator *coordinator = turn->coordinator;
     list_remove(coordinator, taskmanager);
     hash_map_remove(&coordinator->taskmanagers, taskmanager->id, strlen(taskmanager->id));
     turn_log(turn, LOG_INFO, "JobMaster", "%s", reason);
-    char *text = heap_printf("%s: %s", exception, reason);
+    char *text = heap_printf("%s: %s%s%s", exception, reason, cause != NULL ? "\nCaused by: " : "", cause != NULL ? cause : "");
     for (uint32_t i = 0; i < taskmanager->slot_count; i++) {
         struct job *job = taskmanager->slots[i].job;
         if (job != NULL)
@@ -117,8 +120,8 @@ static void taskmanager_lost(struct turn *turn, struct taskmanager *taskmanager,
 
 static void lost_by_close(struct turn *turn, struct taskmanager *taskmanager, const char *why)
 {
-    char *reason = heap_printf("TaskManager with id %s is no longer reachable.%s%s", taskmanager->id, why != NULL ? " " : "", why != NULL ? why : "");
-    taskmanager_lost(turn, taskmanager, EXCEPTION_TASKMANAGER_LOST, reason, turn->coordinator->settings.fencing_closed_ms);
+    char *reason = heap_printf("TaskManager with id %s is no longer reachable.", taskmanager->id);
+    taskmanager_lost(turn, taskmanager, EXCEPTION_TASKMANAGER_LOST, reason, why, turn->coordinator->settings.fencing_closed_ms);
     free(reason);
 }
 
@@ -131,7 +134,7 @@ void taskmanagers_tick(struct turn *turn)
             return;
         action_address(turn_action(turn, ACTION_TASKMANAGER_CLOSE, NULL), taskmanager);
         char *reason = heap_printf("Heartbeat of TaskManager with id %s timed out.", taskmanager->id);
-        taskmanager_lost(turn, taskmanager, EXCEPTION_HEARTBEAT, reason, coordinator->settings.fencing_silent_ms);
+        taskmanager_lost(turn, taskmanager, EXCEPTION_HEARTBEAT, reason, NULL, coordinator->settings.fencing_silent_ms);
         free(reason);
     }
 }
@@ -145,7 +148,7 @@ void taskmanager_registered(struct turn *turn, const struct event *event)
     struct taskmanager *before = coordinator_taskmanager(coordinator, id);
     if (before != NULL) {
         action_address(turn_action(turn, ACTION_TASKMANAGER_CLOSE, NULL), before);
-        lost_by_close(turn, before, "It registered again.");
+        lost_by_close(turn, before, "it registered again");
     }
     struct taskmanager *taskmanager = heap_new(struct taskmanager);
     *taskmanager = (struct taskmanager){

@@ -1,8 +1,10 @@
 /* The coordinator core step by step: scheduling and its log lines, restart strategies, checkpoints, restore, books. What
  * happens under random faults is the simulator's matter (tests/sim). */
+#include "common/base/heap.h"
 #include "jobmanager/core/coordinator.h"
 
 #include <check.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -61,6 +63,17 @@ static bool logged(const struct fixture *f, const char *text)
     for (size_t i = 0; i < f->actions.actions.count; i++) {
         const struct action *action = &f->actions.actions.items[i];
         if (action->kind == ACTION_LOG && strstr(action->log.text, text) != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* The whole text. */
+static bool logged_line(const struct fixture *f, const char *line)
+{
+    for (size_t i = 0; i < f->actions.actions.count; i++) {
+        const struct action *action = &f->actions.actions.items[i];
+        if (action->kind == ACTION_LOG && strcmp(action->log.text, line) == 0)
             return true;
     }
     return false;
@@ -274,9 +287,17 @@ START_TEST(checkpoint_completes_and_is_restored)
     ck_assert(job->books_balance);
     /* The taskmanager dies: the tasks go to the other one, with the state. */
     struct event lost = {.kind = EVENT_TASKMANAGER_CLOSED, .taskmanager = {.taskmanager = job->runners.items[0].taskmanager->id,
-                                                                           .connection = job->runners.items[0].taskmanager->connection}};
+                                                                           .connection = job->runners.items[0].taskmanager->connection,
+                                                                           .reason = "connection reset"}};
+    char *lost_id = heap_strdup(job->runners.items[0].taskmanager->id);
     handle(&f, &lost);
-    ck_assert(logged(&f, "is no longer reachable."));
+    char *line = heap_printf("TaskManager with id %s is no longer reachable.", lost_id);
+    ck_assert(logged_line(&f, line));
+    char *text = heap_printf("org.apache.flink.runtime.jobmaster.JobMasterException: %s\nCaused by: connection reset", line);
+    ck_assert_str_eq(job->exceptions.items[0].text, text); /* Flink's words, ours on a line of their own */
+    free(text);
+    free(line);
+    free(lost_id);
     ck_assert_int_eq(job->state, JOB_RESTARTING);
     tick_to(&f, f.now_ms + 1000);
     ck_assert(logged(&f, "from Checkpoint 1 @"));
@@ -314,6 +335,22 @@ START_TEST(no_new_epoch_before_runners_are_gone)
     tick_to(&f, NOW + 5000);
     ck_assert_int_eq(job->state, JOB_RUNNING);
     ck_assert_uint_eq(job->epoch, 2);
+    fixture_finish(&f);
+}
+END_TEST
+
+/* A file or a mount that a task misses is no fault of the program: it may be there at the next attempt. */
+START_TEST(what_a_task_does_not_find_is_worth_another_try)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 2);
+    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
+    all_running(&f, job);
+    struct error *err = error_errno(ENOENT, "could not open /mnt/state/1-0");
+    ck_assert_int_eq(err->code, ERR_NOT_FOUND);
+    report(&f, job, 1, 0, EXECUTION_FAILED, err);
+    error_free(err);
+    ck_assert_int_eq(job->state, JOB_RESTARTING);
     fixture_finish(&f);
 }
 END_TEST
@@ -584,6 +621,7 @@ int main(void)
     tcase_add_test(tests, submission_is_idempotent);
     tcase_add_test(tests, checkpoint_completes_and_is_restored);
     tcase_add_test(tests, no_new_epoch_before_runners_are_gone);
+    tcase_add_test(tests, what_a_task_does_not_find_is_worth_another_try);
     tcase_add_test(tests, damaged_checkpoint_gives_way_to_the_one_before);
     tcase_add_test(tests, savepoint_restores_at_another_parallelism);
     tcase_add_test(tests, unmatched_state_is_refused_unless_allowed);

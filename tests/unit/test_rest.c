@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define DATA "tests/data/rest/"
+#define NO_SAVEPOINT "java.io.FileNotFoundException: Cannot find checkpoint or savepoint file/directory '/tmp/no-such-savepoint' on file system 'file'."
 #define NO_JOB "ffffffffffffffffffffffffffffffff"
 
 struct fixture {
@@ -680,7 +681,10 @@ START_TEST(a_second_submission_answers_with_the_first)
     free(run);
     run = heap_printf("/jars/%s/run", fixture.jobmanager->programs->programs.items[0]->id);
     expect(&fixture, "POST", run, "{\"savepointPath\": \"/tmp/no-such-savepoint\"}", 400,
-           "Cannot find checkpoint or savepoint file/directory '/tmp/no-such-savepoint' on file system 'file'.");
+           "Caused by: org.apache.flink.runtime.client.JobInitializationException: Could not start the JobMaster.\\n"
+           "Caused by: java.util.concurrent.CompletionException: java.lang.RuntimeException: " NO_SAVEPOINT "\\n"
+           "Caused by: java.lang.RuntimeException: " NO_SAVEPOINT "\\n"
+           "Caused by: " NO_SAVEPOINT);
     expect(&fixture, "GET", "/overview", NULL, 200, "\"jobs-failed\":1");
     ck_assert_uint_eq(fixture.jobmanager->programs->blobs.count, 1);
     free(run);
