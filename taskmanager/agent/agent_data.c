@@ -1,14 +1,16 @@
 /* The data port: consumers' runners connect here, are greeted, and their handle goes to the runner of their job and epoch. One
  * that comes before its runner waits. Thread: the loop's. */
+#include "common/base/clock.h"
 #include "common/base/heap.h"
 #include "common/base/log.h"
 #include "taskmanager/agent/agent_private.h"
 
+#include <poll.h>
 #include <string.h>
 
 #define LOGGER "TaskManagerServices"
 
-enum { HOLD_MS = 10000, HELD_COUNT_MAX = 1024 };
+enum { HOLD_MS = 10000, HOLD_LOOK_MS = 250, HELD_COUNT_MAX = 1024 };
 
 static void held_free(struct held_connection *held)
 {
@@ -24,9 +26,24 @@ static void held_free(struct held_connection *held)
     free(held);
 }
 
-static void on_hold_timeout(void *argument)
+/* Nobody reads from a held connection (what comes is for the runner), so its end must be asked for. */
+static bool is_peer_gone(const struct held_connection *held)
+{
+    struct pollfd pollfd = {.events = POLLRDHUP};
+    return uv_fileno((const uv_handle_t *)held->handle, &pollfd.fd) != 0 ||
+           (poll(&pollfd, 1, 0) > 0 && (pollfd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
+}
+
+/* The consumer may be cancelled, or the runner may never come: then held connections must not pile up. */
+static void on_hold_timer(void *argument)
 {
     struct held_connection *held = argument;
+    if (is_peer_gone(held)) {
+        held_free(held);
+        return;
+    }
+    if (clock_mono_ms() - held->since_ms < HOLD_MS)
+        return;
     log_warn(LOGGER, "Closed the data connection of %s: no task runner of job %s, epoch %lld, has come.", held->peer,
              id_format(held->job).hex, (long long)held->epoch);
     held_free(held);
@@ -51,7 +68,7 @@ static void on_detached(uv_tcp_t *handle, void *argument)
     else if (runner != NULL && runner->state == RUNNER_RUNNING)
         pass_on(held, runner);
     else
-        held->timer = loop_timer_start(held->agent->loop, HOLD_MS, 0, on_hold_timeout, held);
+        held->timer = loop_timer_start(held->agent->loop, HOLD_LOOK_MS, HOLD_LOOK_MS, on_hold_timer, held);
 }
 
 static void on_data_connection(struct rpc_server *server, struct rpc_conn *conn, const json_t *hello, void *context)
@@ -71,6 +88,7 @@ static void on_data_connection(struct rpc_server *server, struct rpc_conn *conn,
     }
     struct held_connection *held = heap_new(struct held_connection);
     held->agent = agent;
+    held->since_ms = clock_mono_ms();
     held->job = job;
     held->epoch = message_int(hello, "epoch");
     held->peer = heap_strdup(peer);

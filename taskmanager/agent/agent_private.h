@@ -92,6 +92,7 @@ struct held_connection {
     int64_t epoch;
     char *peer;         /* the consumer's taskmanager id */
     uv_tcp_t *handle;   /* NULL while WELCOME is being written */
+    int64_t since_ms;
     struct loop_timer *timer;
 };
 
