@@ -32,7 +32,7 @@ void *api_alloc(size_t bytes)
     return allocation->bytes;
 }
 
-static char *api_vprintf(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static char *api_vprintf(const char *format, va_list args)
 {
     va_list again;
     va_copy(again, args);

@@ -20,6 +20,7 @@ static const struct {
 #undef ERROR_CODE
 };
 
+PRINTF_LIKE(6, 0)
 static struct error *error_create_va(enum error_code code, struct error *cause, const char *file, int line, const char *suffix,
                                      const char *format, va_list args)
 {

@@ -28,6 +28,7 @@ struct error {
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+#define NEVER_NULL __attribute__((returns_nonnull))
 
 #define error_new(code, ...) error_create(ERR_##code, __FILE__, __LINE__, __VA_ARGS__)
 #define error_wrap(cause, ...) error_create_wrap(cause, __FILE__, __LINE__, __VA_ARGS__)
@@ -49,10 +50,10 @@ struct error {
             goto label;                                                                                                \
     } while (0)
 
-MUST_CHECK struct error *error_create(enum error_code code, const char *file, int line, const char *format, ...) PRINTF_LIKE(4, 5);
+MUST_CHECK NEVER_NULL struct error *error_create(enum error_code code, const char *file, int line, const char *format, ...) PRINTF_LIKE(4, 5);
 /* Takes cause; the new error has the cause's code. */
-MUST_CHECK struct error *error_create_wrap(struct error *cause, const char *file, int line, const char *format, ...) PRINTF_LIKE(4, 5);
-MUST_CHECK struct error *error_create_errno(int errnum, const char *file, int line, const char *format, ...) PRINTF_LIKE(4, 5);
+MUST_CHECK NEVER_NULL struct error *error_create_wrap(struct error *cause, const char *file, int line, const char *format, ...) PRINTF_LIKE(4, 5);
+MUST_CHECK NEVER_NULL struct error *error_create_errno(int errnum, const char *file, int line, const char *format, ...) PRINTF_LIKE(4, 5);
 /* Takes err, returns it with the hint set. */
 MUST_CHECK struct error *error_with_hint(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Accepts NULL. */

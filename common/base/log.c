@@ -108,16 +108,19 @@ static void log_emit(enum log_level level, const char *logger, const char *text)
                    local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec, now.tv_nsec / 1000000, level_names[level], logger,
                    text);
     pthread_mutex_lock(&log_mutex);
-    ssize_t written = 0;
+    bool is_lost = log_fd < 0;
     if (log_fd >= 0) {
         if (log_max_bytes != 0 && log_size_bytes + line.length > log_max_bytes)
             log_roll();
-        written = write(log_fd, line.text, line.length);
+        ssize_t written = write(log_fd, line.text, line.length);
         if (written > 0)
             log_size_bytes += (size_t)written;
+        is_lost = written < 0;
     }
-    if (log_fd < 0 || log_to_stderr || written < 0)
-        written = write(STDERR_FILENO, line.text, line.length);
+    if (is_lost || log_to_stderr) {
+        ssize_t ignored = write(STDERR_FILENO, line.text, line.length);
+        (void)ignored; /* there is nobody left to tell */
+    }
     pthread_mutex_unlock(&log_mutex);
     str_buf_finish(&line);
 }

@@ -161,7 +161,7 @@ static struct error *read_all(int fd, const char *path, struct str_buf *text)
 
 struct error *checkpoint_metadata_read(const char *path, char **directory, json_t **out)
 {
-    char *found;
+    char *found = NULL;
     TRY(checkpoint_path_to_directory(path, &found));
     char *file = heap_printf("%s/" CHECKPOINT_METADATA_FILE, found);
     struct str_buf text = {0};

@@ -61,7 +61,7 @@ static bool has_type(const json_t *value, const char *type, size_t length)
     if (IS("array"))
         return json_is_array(value);
 #undef IS
-    check(!"messages.def names an unknown type");
+    check(false && "messages.def names an unknown type");
     return false;
 }
 

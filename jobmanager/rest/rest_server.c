@@ -410,7 +410,7 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
 
 /* ---- start and stop ---- */
 
-static void on_daemon_log(void *context, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void on_daemon_log(void *context, const char *format, va_list args)
 {
     (void)context;
     char line[512];

@@ -32,8 +32,8 @@ struct format_decoder {
 MUST_CHECK struct error *format_decoder_create(const json_t *options, struct schema *schema, const bool *is_projected,
                                                struct format_decoder **out);
 /* Decodes one record into a new row of builder, which must not be full. False: the record is malformed, no row was added, and
- * *reason says why ("page: bad escape"), valid until the next call; NULL: this is no record at all (a comment), pass it over. bytes are only read during the call and need no
- * padding. Cost: no allocation but the builder's text. */
+ * *reason says why ("page: bad escape"), valid until the next call; NULL: this is no record at all (a comment), pass it over.
+ * bytes are only read during the call and need no padding. Cost: no allocation but the builder's text. */
 static inline bool format_decode(struct format_decoder *decoder, const void *bytes, size_t length, struct batch_builder *builder,
                                  const char **reason)
 {

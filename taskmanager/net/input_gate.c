@@ -188,7 +188,7 @@ static void gate_take(struct input_gate *gate, uint32_t index, struct element *e
         gate_take_end(gate, channel, out);
         break;
     case ELEMENT_TYPE_COUNT:
-        check(!"no such element");
+        check(false && "no such element");
     }
 }
 

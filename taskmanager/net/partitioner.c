@@ -130,7 +130,7 @@ int64_t partitioner_split(struct partitioner *partitioner, const struct batch *b
     case PARTITION_BROADCAST:
         break;
     }
-    check(!"broadcast is not split");
+    check(false && "broadcast is not split");
     return -1;
 }
 

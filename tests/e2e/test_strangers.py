@@ -182,18 +182,21 @@ def test_every_route_with_nonsense(env):
     nonsense = ["0" * 32, "f" * 31, "-1", "99999999999999999999", "%F0%9F%92%A5", "a" * 3000, "..%2f..", "NaN", "%00"]
     bodies = [None, b"", b"{}", b"[]", b"null", b"{\"a\":", b"\xff\xfe", b'{"target-directory":7,"jobId":[],"savepointPath":{},"parallelism":-1}',
               b"[" * 3000, b'{"target-directory":"' + b"x" * 5000 + b'"}']
-    queries = ["", "?mode=", "?mode=nonsense", "?get=" + "x" * 2000, "?subtasks=-1,9-1,a&agg=none", "?maxExceptions=-5", "?parallelism=0&entry-class=%00"]
+    queries = ["", "?mode=", "?mode=nonsense", "?get=" + "x" * 2000, "?subtasks=-1,9-1,a&agg=none", "?maxExceptions=-5",
+               "?parallelism=0&entry-class=%00"]
     wanted = [r for r in routes() if r != ("DELETE", "/cluster") and "/yarn-" not in r[1]] # those stop things with a plain GET
     assert len(wanted) > 50, "the table of routes has another form"
     for method, pattern in wanted:
         for _ in range(12):
             keep = 0.7 if method == "GET" else 0.3
-            path = re.sub(r":(\w+)", lambda m: real[m.group(1)] if m.group(1) in real and env.random.random() < keep else env.random.choice(nonsense), pattern)
+            path = re.sub(r":(\w+)", lambda m: real[m.group(1)] if m.group(1) in real and env.random.random() < keep
+                          else env.random.choice(nonsense), pattern)
             if method != "GET" and job in path:
                 path = path.replace(job, "0" * 31 + "1")
             path += env.random.choice(queries)
             body = env.random.choice(bodies) if method != "GET" else None
-            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + (f"Content-Length: {len(body)}\r\n" if body is not None else "") + "\r\n"
+            length = f"Content-Length: {len(body)}\r\n" if body is not None else ""
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}\r\n"
             with socket.create_connection(("127.0.0.1", cluster.rest_port), 5) as s:
                 s.settimeout(5)
                 s.sendall(head.encode() + (body or b""))

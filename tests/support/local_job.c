@@ -85,7 +85,7 @@ static struct local_task *job_task(struct local_job *job, const char *execution)
     for (size_t i = 0; i < job->tasks.count; i++)
         if (strcmp(job->tasks.items[i].execution, execution) == 0)
             return &job->tasks.items[i];
-    check(!"a message of an unknown task");
+    check(false && "a message of an unknown task");
     return NULL;
 }
 

@@ -234,6 +234,17 @@ static void usage(FILE *out)
           out);
 }
 
+static long long number_of(const char *option, const char *text)
+{
+    char *end;
+    long long number = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || number < 0) {
+        fprintf(stderr, "click-count-verify: --%s %s: a number from 0 on is expected\n", option, text);
+        exit(EXIT_FAILURE);
+    }
+    return number;
+}
+
 int main(int argc, char **argv)
 {
     struct verifier verifier = {.brokers = "localhost:9092", .topic = "output", .isolation = "read_committed", .expected = 1000, .page_count = 6};
@@ -249,11 +260,11 @@ int main(int argc, char **argv)
         switch (c) {
         case 'b': verifier.brokers = optarg; break;
         case 't': verifier.topic = optarg; break;
-        case 'e': verifier.expected = atoll(optarg); break;
-        case 'p': verifier.page_count = (size_t)atoll(optarg); break;
+        case 'e': verifier.expected = number_of("expect", optarg); break;
+        case 'p': verifier.page_count = (size_t)number_of("pages", optarg); break;
         case 'i': verifier.isolation = optarg; break;
-        case 's': verifier.seconds = atoll(optarg); break;
-        case 'w': verifier.windows_wanted = (size_t)atoll(optarg); break;
+        case 's': verifier.seconds = number_of("seconds", optarg); break;
+        case 'w': verifier.windows_wanted = (size_t)number_of("windows", optarg); break;
         case 'q': verifier.is_quiet = true; break;
         case 'h': usage(stdout); return EXIT_SUCCESS;
         case 'v': puts("click-count-verify " MILLRACE_VERSION); return EXIT_SUCCESS;
