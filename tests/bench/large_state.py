@@ -145,7 +145,8 @@ def show(name, row):
 def report(result):
     print(f"{'':34}{'rows/s':>12}{'CPU ns/row':>12}{'fill s':>9}{'RSS MiB':>10}")
     for run in result["runs"]:
-        print(f"{'checkpoints every ' + str(run['interval_ms']) + ' ms' if run['interval_ms'] else 'no checkpoints':34}{run['rate']:>12.0f}{run['ns_per_row']:>12.1f}"
+        title = f"checkpoints every {run['interval_ms']} ms" if run["interval_ms"] else "no checkpoints"
+        print(f"{title:34}{run['rate']:>12.0f}{run['ns_per_row']:>12.1f}"
               f"{run['fill_seconds']:>9}{run['rss_max_mib']:>10}")
     print(f"rate with checkpoints / without: {result['ratio']:.3f}; by the task thread's CPU time a row: {result['cpu_ratio']:.3f}\n")
     print(f"{'pauses in ms':34}" + "".join(f"{p:>10}" for p in PAUSES) + f"{'count':>10}")

@@ -11,7 +11,8 @@ BANNED = {
     "strcpy": "snprintf or memcpy with a length", "strcat": "struct str_buf", "strncat": "struct str_buf", "strncpy": "memcpy with a length",
     "sprintf": "snprintf or heap_printf", "vsprintf": "vsnprintf", "gets": "getline", "strtok": "strtok_r or strcspn",
     "alloca": "heap_alloc", "system": "uv_spawn or posix_spawn", "popen": "uv_spawn or posix_spawn", "atoi": "strtol with its end checked",
-    "atol": "strtol with its end checked", "atoll": "strtoll with its end checked", "atof": "strtod with its end checked", "tmpnam": "mkstemp", "mktemp": "mkstemp",
+    "atol": "strtol with its end checked",
+    "atoll": "strtoll with its end checked", "atof": "strtod with its end checked", "tmpnam": "mkstemp", "mktemp": "mkstemp",
     "rand": "a seeded generator of one's own", "srand": "a seeded generator of one's own", "gmtime": "gmtime_r", "localtime": "localtime_r",
     "asctime": "strftime", "ctime": "strftime", "gettimeofday": "clock.h", "setjmp": "an error", "longjmp": "an error",
 }

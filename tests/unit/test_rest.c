@@ -22,7 +22,8 @@
 #include <unistd.h>
 
 #define DATA "tests/data/rest/"
-#define NO_SAVEPOINT "java.io.FileNotFoundException: Cannot find checkpoint or savepoint file/directory '/tmp/no-such-savepoint' on file system 'file'."
+#define NO_SAVEPOINT \
+    "java.io.FileNotFoundException: Cannot find checkpoint or savepoint file/directory '/tmp/no-such-savepoint' on file system 'file'."
 #define NO_JOB "ffffffffffffffffffffffffffffffff"
 
 struct fixture {
