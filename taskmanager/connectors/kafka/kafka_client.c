@@ -63,6 +63,8 @@ static struct error *set_properties(rd_kafka_conf_t *conf, json_t *properties)
 static struct error *fill(rd_kafka_conf_t *conf, const json_t *properties, const struct kafka_setting *defaults,
                           const struct kafka_setting *forced)
 {
+    /* A broker that comes back is found within a second; librdkafka would wait for up to ten. */
+    TRY(set(conf, "reconnect.backoff.max.ms", "1000"));
     for (const struct kafka_setting *setting = defaults; setting->key != NULL; setting++)
         TRY(set(conf, setting->key, setting->value));
     /* jansson's iterators take the object as mutable, but only read it. */
