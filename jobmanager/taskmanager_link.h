@@ -17,7 +17,7 @@ struct taskmanager_link {
 };
 
 /* Callback of the RPC server for a greeted connection. */
-void taskmanager_link_accept(struct rpc_server *server, struct rpc_conn *conn, const json_t *hello, void *jobmanager);
+void taskmanager_link_accept(struct rpc_server *server, struct rpc_conn *conn, const json_t *hello, void *context);
 /* Sends what ACTION_TASKMANAGER_ACCEPT … ACTION_CHECKPOINT_ABORTED say; false when there is no such connection any more. */
 bool taskmanager_link_run(struct jobmanager *jobmanager, const struct action *action);
 /* The taskmanager's own metrics, borrowed; NULL when it has not reported any. */
