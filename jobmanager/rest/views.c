@@ -257,5 +257,6 @@ json_t *view_failure_cause(const char *class_name, const char *lines)
     json_t *json = json_object();
     put_text(json, "class", class_name);
     put_text(json, "stack-trace", lines);
+    put_text(json, "serialized-throwable", ""); /* a Java object, of which we have none; the others say it all */
     return json;
 }
