@@ -538,6 +538,29 @@ START_TEST(data_connections_reach_their_runner)
 }
 END_TEST
 
+static void on_leaver_open(struct rpc_conn *conn, void *context)
+{
+    (void)context;
+    data_open = true;
+    rpc_conn_close(conn, NULL);
+}
+
+static const struct rpc_conn_handler leaver = {.on_open = on_leaver_open, .on_close = on_consumer_close};
+
+START_TEST(a_held_connection_goes_with_its_consumer)
+{
+    start_agent(false);
+    data_open = false;
+    json_t *hello = json_pack("{s:s,s:i,s:s}", "job", JOB, "epoch", 1, "runner", "other-tm");
+    struct rpc_connect_options options = {.host = "127.0.0.1", .port = agent_data_port(f.agent), .role = "data", .hello = hello};
+    rpc_conn_connect(&f.loop, &options, &leaver, NULL);
+    json_decref(hello);
+    RUN_UNTIL(data_open && f.agent->held.count == 1);
+    RUN_UNTIL_MS(f.agent->held.count == 0, 3000);
+    stop_agent();
+}
+END_TEST
+
 static void file_get(const char *kind, const char *name)
 {
     forget_seen();
@@ -677,6 +700,7 @@ int main(int argc, char **argv)
     tcase_add_test(cases, a_newer_epoch_waits_for_the_older_to_die);
     tcase_add_test(cases, libraries_are_fetched_once_and_verified);
     tcase_add_test(cases, data_connections_reach_their_runner);
+    tcase_add_test(cases, a_held_connection_goes_with_its_consumer);
     tcase_add_test(cases, files_by_base_name_only);
     tcase_add_test(cases, a_closed_connection_starts_a_new_incarnation);
     tcase_add_test(cases, silence_of_the_jobmanager_is_a_loss);

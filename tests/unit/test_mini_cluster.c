@@ -245,8 +245,8 @@ END_TEST
 
 START_TEST(silent_taskmanager_is_lost_and_comes_back)
 {
-    struct mini_cluster *cluster = start(3, 1, "{\"heartbeat.timeout\":\"700 ms\"}");
-    struct id job = submit(cluster, &(struct plan){30, 6000, "50", "mini_pass"}, "out", 2, NULL);
+    struct mini_cluster *cluster = start(3, 1, "{\"heartbeat.timeout\":\"500 ms\"}");
+    struct id job = submit(cluster, &(struct plan){12, 6000, "50", "mini_pass"}, "out", 2, NULL);
     ck_assert_msg(mini_cluster_wait_completed(cluster, job, 2, WAIT_MS), "%s", failure_of(cluster, job));
     uint32_t silent = mini_cluster_slot_owner(cluster, job, 0);
     mini_cluster_cut(cluster, silent);
@@ -254,7 +254,7 @@ START_TEST(silent_taskmanager_is_lost_and_comes_back)
     mini_cluster_heal(cluster, silent);
     ck_assert(mini_cluster_wait_taskmanagers(cluster, 3, WAIT_MS));
     finish(cluster, job);
-    assert_exact(cluster, "out", 30);
+    assert_exact(cluster, "out", 12);
     assert_balanced(cluster, job);
     mini_cluster_stop(cluster);
 }
