@@ -19,7 +19,6 @@
 #define NS_PER_MS 1000000
 #define DELIVERY_LOOK_MS 2
 #define NS_PER_S 1000000000.0
-#define WRITER_NICENESS 5
 
 json_t *task_runner_header(const struct task_runner *runner)
 {
@@ -148,19 +147,10 @@ struct report_mail {
     struct checkpoint_report *report;
 };
 
-/* Writing state comes after working on rows where both want the same core. Linux: niceness is a thread's (setpriority(2)). */
-static void yield_to_tasks(void)
-{
-    static _Thread_local bool is_nice;
-    if (!is_nice)
-        is_nice = setpriority(PRIO_PROCESS, 0, WRITER_NICENESS) == 0;
-}
-
 /* Worker. */
 static struct error *report_work(void *argument)
 {
     struct report_mail *mail = argument;
-    yield_to_tasks();
     return checkpoint_report_write(mail->report);
 }
 
