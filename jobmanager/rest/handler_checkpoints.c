@@ -360,7 +360,7 @@ void handle_checkpoints(struct jobmanager *jobmanager, struct rest_request *requ
 static const char *backend_name(const struct job *job)
 {
     const char *type = json_string_value(json_object_get(job->config, "state.backend.type"));
-    return type != NULL && strcmp(type, "rocksdb") == 0 ? "EmbeddedRocksDBStateBackend" : "HashMapStateBackend";
+    return type == NULL || strcmp(type, "hashmap") == 0 ? "HashMapStateBackend" : type;
 }
 
 void handle_checkpoints_config(struct jobmanager *jobmanager, struct rest_request *request)

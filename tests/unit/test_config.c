@@ -96,7 +96,7 @@ START_TEST(bad_values_are_explained)
     expect_error(config_set(config, "rest.port", "70000", "-D"), "expected at most 65535");
     expect_error(config_set(config, "rest.port", "80a", "-D"), "expected a whole number");
     expect_error(config_set(config, "web.submit.enable", "yes", "-D"), "expected true or false");
-    expect_error(config_set(config, "state.backend.type", "heap", "-D"), "expected one of: hashmap rocksdb");
+    expect_error(config_set(config, "state.backend.type", "heap", "-D"), "expected one of: hashmap");
     expect_error(config_set(config, "restart-strategy.exponential-delay.jitter-factor", "1.5", "-D"), "expected at most 1");
     expect_error(config_set(config, "taskmanager.data.port", "50200-50100", "-D"), "expected a port");
     expect_error(config_set(config, "state.checkpoints.dir", "s3://bucket/x", "-D"), "s3:// is not supported");
