@@ -48,6 +48,9 @@ def test_functions(env):
     cluster.flink("cancel", good)
 
 
+test_functions.crashes_on_purpose = True
+
+
 def test_programs(env):
     """What `flink run` says of programs that are none."""
     cluster = env.cluster(0, config={"program.compile.timeout": "2 s"})
@@ -74,6 +77,9 @@ def test_programs(env):
         assert cluster.get("/overview") is not None, f"{args}: the jobmanager does not answer any more"
     assert cluster.get("/jobs")["jobs"] == []
     assert cluster.get("/jars")["files"] == []
+
+
+test_programs.crashes_on_purpose = True
 
 
 def test_submission_is_idempotent(env):
