@@ -27,6 +27,9 @@ LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
 LIBS_common     := libuv jansson libxxhash nettle yaml-0.1 liblz4
 LIBS_jobmanager := libmicrohttpd
 LIBS_runner     := rdkafka liblz4
+# The runner's allocator: batches and Kafka's messages are allocated by one thread and freed by another, which glibc makes a
+# contest for one arena's lock (make bench shows it). The sanitizers bring their own.
+ALLOCATOR       := $(if $(SAN),,-lmimalloc)
 LIBS_client     := libcurl jansson
 pkg = $(shell pkg-config --libs $(1) 2>/dev/null)
 
@@ -91,7 +94,7 @@ $(BUILD)/bin/taskmanager: $(BUILD)/obj/taskmanager/agent/main.o $(LIB)/libagent.
 	$(call link,$^,$(call pkg,$(LIBS_common)) -ldl -lm)
 # The runner preloads libmillrace, so that user code that was linked against it resolves.
 $(BUILD)/bin/task-runner: $(BUILD)/obj/taskmanager/runner_main.o $(LIB)/librunner.a $(COMMON_A) | $(LIBMILLRACE)
-	$(call link,$^,$(with_libmillrace) $(call pkg,$(LIBS_runner) $(LIBS_common)) -ldl -lm)
+	$(call link,$^,$(ALLOCATOR) $(with_libmillrace) $(call pkg,$(LIBS_runner) $(LIBS_common)) -ldl -lm)
 $(BUILD)/bin/flink: $(BUILD)/obj/client/cli/main.o $(LIB)/libclient.a $(COMMON_A)
 	$(call link,$^,$(call pkg,$(LIBS_client) $(LIBS_common)) -ldl -lm)
 

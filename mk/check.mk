@@ -35,10 +35,10 @@ $(foreach s,$(SRC_fuzz),$(eval $(call test_program,fuzz,$(s),$(BUILD)/obj/tests/
 .PHONY: fuzz-replay fuzz
 fuzz-replay: $(FUZZ)
 	@tests/fuzz/replay.sh $(BUILD)/fuzz
-check-fuzz:
+check-fuzz: deps-deep
 	@$(MAKE) --no-print-directory SAN=address,undefined fuzz-replay
 # FUZZ_SECONDS a target, with clang's libFuzzer; new inputs go to build/fuzz-corpus.
-fuzz:
+fuzz: deps-deep
 	@$(MAKE) --no-print-directory BUILD=build/fuzz-clang CC=clang OPT="-O1 -fsanitize=fuzzer-no-link,address,undefined" fuzz-run
 fuzz-run: $(call objects,$(SRC_fuzz)) $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
 	@tests/fuzz/run.sh $(BUILD) $(or $(FUZZ_SECONDS),30)

@@ -1,17 +1,20 @@
 #!/bin/sh
 # Installs the Debian packages that Millrace needs, and says so. Nothing happens when they are there.
 #   mk/install-deps.sh build    to build and run
-#   mk/install-deps.sh check    also to test: a Java runtime and Maven for a real Kafka broker, clang for the fuzz targets
+#   mk/install-deps.sh check    also to test: a Java runtime and Maven for a real Kafka broker
+#   mk/install-deps.sh deep     also for make fuzz and make tidy-deep: clang and its tools, cppcheck
 set -eu
 
 build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev
-       libxxhash-dev nettle-dev libyaml-dev liblz4-dev"
-check="check python3 openjdk-17-jre-headless maven kcat clang libclang-rt-14-dev curl"
+       libxxhash-dev nettle-dev libyaml-dev liblz4-dev libmimalloc-dev"
+check="check python3 openjdk-17-jre-headless maven kcat curl"
+deep="clang libclang-rt-14-dev clang-tidy cppcheck"
 
 case "${1:-build}" in
 build) wanted="$build" ;;
 check) wanted="$build $check" ;;
-*) echo "usage: $0 build|check" >&2; exit 2 ;;
+deep) wanted="$build $check $deep" ;;
+*) echo "usage: $0 build|check|deep" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
