@@ -29,7 +29,7 @@ LIBS_jobmanager := libmicrohttpd
 LIBS_runner     := rdkafka liblz4
 # The runner's allocator: batches and Kafka's messages are allocated by one thread and freed by another, which glibc makes a
 # contest for one arena's lock (make bench shows it). The sanitizers bring their own.
-ALLOCATOR       := $(if $(SAN),,-lmimalloc)
+ALLOCATOR       := $(if $(SAN),,-Wl$(comma)--no-as-needed -lmimalloc -Wl$(comma)--as-needed)
 LIBS_client     := libcurl jansson
 pkg = $(shell pkg-config --libs $(1) 2>/dev/null)
 
@@ -130,7 +130,7 @@ LIBS_all := check rdkafka libmicrohttpd libcurl $(LIBS_common)
 define test_program
 $(BUILD)/$(1)/$(basename $(notdir $(2))): $(BUILD)/obj/$(2:.c=.o) $(3) $(call parts_of,$(2))
 	$$(call link,$(BUILD)/obj/$(2:.c=.o) $(3) -Wl$$(comma)--start-group $(call parts_of,$(2)) -Wl$$(comma)--end-group,\
-	    -rdynamic $$(call pkg,$(LIBS_all)) -ldl -lm)
+	    -rdynamic $(if $(filter bench,$(1)),$(ALLOCATOR)) $$(call pkg,$(LIBS_all)) -ldl -lm)
 endef
 unit: $(UNIT)
 $(foreach s,$(SRC_unit),$(eval $(call test_program,tests,$(s),)))

@@ -20,8 +20,9 @@ def names_of(cluster, job, vertex):
 
 
 def committed_offsets(kafka, group, topic):
-    out = subprocess.run(kafka._java("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", kafka.bootstrap, "--describe", "--group", group),
-                         capture_output=True, text=True, timeout=60).stdout
+    tool = kafka._java("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", kafka.bootstrap,
+                       "--describe", "--group", group)
+    out = subprocess.run(tool, capture_output=True, text=True, timeout=60).stdout
     rows = [line.split() for line in out.splitlines()]
     return {int(row[2]): int(row[3]) for row in rows if len(row) > 4 and row[1] == topic and row[3].isdigit()}
 
