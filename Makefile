@@ -130,7 +130,7 @@ LIBS_all := check rdkafka libmicrohttpd libcurl $(LIBS_common)
 define test_program
 $(BUILD)/$(1)/$(basename $(notdir $(2))): $(BUILD)/obj/$(2:.c=.o) $(3) $(call parts_of,$(2))
 	$$(call link,$(BUILD)/obj/$(2:.c=.o) $(3) -Wl$$(comma)--start-group $(call parts_of,$(2)) -Wl$$(comma)--end-group,\
-	    -rdynamic $(if $(filter bench,$(1)),$(ALLOCATOR)) $$(call pkg,$(LIBS_all)) -ldl -lm)
+	    -rdynamic $(if $(filter bench,$(1)),$$(ALLOCATOR)) $$(call pkg,$(LIBS_all)) -ldl -lm)
 endef
 unit: $(UNIT)
 $(foreach s,$(SRC_unit),$(eval $(call test_program,tests,$(s),)))
