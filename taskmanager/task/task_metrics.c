@@ -47,7 +47,7 @@ static void set_output_metrics(json_t *json, struct task *task)
     set_integer(json, "numRecordsOut", (int64_t)rows);
     set_integer(json, "numBytesOut", (int64_t)bytes);
     set_integer(json, "numBuffersOut", (int64_t)batches);
-    json_object_set_new(json, "outPoolUsage", json_real(usage));
+    json_object_set_new(json, "buffers.outPoolUsage", json_real(usage));
 }
 
 static void set_time_metrics(json_t *json, struct task *task)
@@ -90,7 +90,7 @@ json_t *task_metrics(struct task *task)
     set_integer(json, "numRecordsIn", (int64_t)atomic_load_explicit(&task->rows_in, memory_order_relaxed));
     set_integer(json, "numBytesIn", (int64_t)atomic_load_explicit(&task->bytes_in, memory_order_relaxed));
     set_output_metrics(json, task);
-    json_object_set_new(json, "inPoolUsage", json_real(task->gate != NULL ? input_gate_usage(task->gate) : 0));
+    json_object_set_new(json, "buffers.inPoolUsage", json_real(task->gate != NULL ? input_gate_usage(task->gate) : 0));
     set_time_metrics(json, task);
     set_integer(json, "checkpointAlignmentTime", atomic_load(&task->alignment_ns_last));
     set_integer(json, "checkpointStartDelayNanos", atomic_load(&task->start_delay_ns_last));

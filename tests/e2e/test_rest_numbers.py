@@ -90,7 +90,8 @@ def test_click_count(env):
     check_io(vertices)
     check_times(cluster, job, vertices[:2])
     check_checkpoints(cluster, job)
-    wanted = {"numRecordsIn", "numRecordsOut", "numRecordsInPerSecond", "numRecordsOutPerSecond", "numBytesIn", "numBytesOut",
+    wanted = {"buffers.inPoolUsage", "buffers.outPoolUsage",
+              "numRecordsIn", "numRecordsOut", "numRecordsInPerSecond", "numRecordsOutPerSecond", "numBytesIn", "numBytesOut",
               "busyTimeMsPerSecond", "idleTimeMsPerSecond", "backPressuredTimeMsPerSecond", "currentInputWatermark",
               "ClickEvent_Counter.numRecordsIn", "ClickEvent_Counter.currentOutputWatermark"}
     missing = wanted - names_of(cluster, job, vertices[1]["id"])
