@@ -12,6 +12,9 @@ CC      ?= gcc
 WERROR  ?= 0
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
+# How targets that test or run something build first: on all processors, while their own steps stay in order.
+CPUS    ?= $(shell nproc)
+BUILD_ALL = $(MAKE) --no-print-directory -j$(CPUS)
 
 VERSION := 0.1.0
 COMMIT  := $(shell git -C $(ROOT) rev-parse --short=7 HEAD 2>/dev/null || echo unknown)

@@ -16,7 +16,8 @@ $(BUILD)/tests/programs/%.so: tests/programs/%.c client/api/millrace/function.h 
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $< -L$(LIB) -lmillrace -Wl,-rpath,'$$ORIGIN/../../lib'
 check-programs: $(TEST_PROGRAMS)
 
-check-unit: all unit check-programs
+check-unit:
+	$(Q)$(BUILD_ALL) all unit check-programs
 	@BUILD=$(BUILD) tests/run_unit.sh $(UNIT)
 
 # Sanitized builds go to folders of their own; one make each, so that the flags are those of SAN=.
@@ -33,9 +34,10 @@ FUZZ := $(foreach s,$(SRC_fuzz),$(BUILD)/fuzz/$(basename $(notdir $(s))))
 # Replays the corpora through the same entry points that libFuzzer drives (make fuzz runs the fuzzers themselves).
 $(foreach s,$(SRC_fuzz),$(eval $(call test_program,fuzz,$(s),$(BUILD)/obj/tests/fuzz/replay.o)))
 .PHONY: fuzz-replay fuzz
-fuzz-replay: $(FUZZ)
+fuzz-replay:
+	$(Q)$(BUILD_ALL) $(FUZZ)
 	@tests/fuzz/replay.sh $(BUILD)/fuzz
-check-fuzz: deps-deep
+check-fuzz:
 	@$(MAKE) --no-print-directory SAN=address,undefined fuzz-replay
 # FUZZ_SECONDS a target, with clang's libFuzzer; new inputs go to build/fuzz-corpus.
 fuzz: deps-deep
@@ -43,7 +45,8 @@ fuzz: deps-deep
 fuzz-run: $(call objects,$(SRC_fuzz)) $(LIB)/libsupport.a $(LIB)/libjobmanager.a $(LIB)/libagent.a $(LIB)/librunner.a $(LIB)/libclient.a $(COMMON_A)
 	@tests/fuzz/run.sh $(BUILD) $(or $(FUZZ_SECONDS),30)
 
-check-e2e: all check-programs $(BUILD)/tests/test_kafka
+check-e2e:
+	$(Q)$(BUILD_ALL) all check-programs $(BUILD)/tests/test_kafka
 	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(if $(K),-k $(K)) $(if $(SEED),--seed $(SEED))
 # A representative part under the sanitizers: they are slow, and what they look for does not depend on the schedule.
 check-san-e2e:

@@ -8,5 +8,5 @@ deps-deep:
 	@mk/install-deps.sh deep
 # pkg-config and the compiler may only be there after deps: hence a make of its own.
 demo: deps
-	@$(MAKE) --no-print-directory all
+	$(Q)$(BUILD_ALL) all
 	@BUILD=$(BUILD) DEMO_SECONDS=$(or $(DEMO_SECONDS),0) DEMO_RATE=$(or $(DEMO_RATE),1000) deploy/demo.sh
