@@ -42,6 +42,10 @@ struct rpc_secret {
 MUST_CHECK struct error *rpc_secret_load(const char *path, struct rpc_secret *out);
 void rpc_secret_finish(struct rpc_secret *secret);
 
+/* The host to look up for a host that the user named: localhost is the loopback address without asking anyone, so that a
+ * machine without a hosts file works too (RFC 6761, 6.3). Borrowed; NULL stays NULL. */
+const char *rpc_host_address(const char *host);
+
 struct rpc_connect_options {
     const char *host;
     uint16_t port;

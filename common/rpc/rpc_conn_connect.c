@@ -68,8 +68,14 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
     conn_release(conn);
 }
 
+const char *rpc_host_address(const char *host)
+{
+    return host != NULL && strcasecmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+}
+
 static void start(struct rpc_conn *conn, const char *host, const char *port)
 {
+    host = rpc_host_address(host);
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
     uv_getaddrinfo_t numeric;
     /* Without a callback the look-up is done at once; a number needs no server. */

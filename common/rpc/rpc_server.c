@@ -184,7 +184,7 @@ static struct error *bind_port(const char *host, uint16_t port, int *out_fd, int
     snprintf(port_text, sizeof port_text, "%u", port);
     if (host == NULL)
         hints.ai_family = AF_INET; /* every host has it, and clients resolve to it */
-    int status = getaddrinfo(host, port_text, &hints, &addresses);
+    int status = getaddrinfo(rpc_host_address(host), port_text, &hints, &addresses);
     if (status != 0)
         return error_new(INVALID_CONFIG, "could not resolve the address %s to listen on: %s", shown, gai_strerror(status));
     *out_fd = -1;
