@@ -38,7 +38,8 @@ class SmallDisk:
         return SmallDisk(path) if done.returncode == 0 else None
 
     def fill(self):
-        with open(os.path.join(self.path, "filler"), "wb", buffering=0) as f:
+        """Takes what is free now. A checkpoint that is deleted afterwards frees space again: fill until it shows."""
+        with open(os.path.join(self.path, "filler"), "ab", buffering=0) as f:
             try:
                 while f.write(bytes(4096)):
                     pass
@@ -129,9 +130,8 @@ def test_disk_full(env):
     produce(kafka, env.topic("in"), [event(1, key=f"key-{n}") for n in range(1000)])
     job = run_records(cluster, kafka, "--topics", env.topic("in"), *SUMS, output=env.topic("out"))
     wait_rows(cluster, kafka, env.topic("out"), 1000)
-    disk.fill()
     before = failures(cluster, job)
-    cluster.wait(lambda: failures(cluster, job) >= before + 3, 10, "checkpoints to fail")
+    cluster.wait(lambda: disk.fill() or failures(cluster, job) >= before + 3, 10, "checkpoints to fail")
     assert "No space left on device" in cluster.checkpoints(job)["latest"]["failed"]["failure_message"]
     assert "No space left on device" in log_text(cluster)
     done = cluster.flink("savepoint", job, check=False)

@@ -26,7 +26,7 @@ FAILURES = {
 def test_functions(env):
     kafka = env.kafka()
     generator = env.closing(Generator(kafka, env.topic("in"), 12000))
-    cluster = env.cluster(1, slots=2, config={"task.function.timeout": "1 s", "taskmanager.task.memory-limit": "1g"})
+    cluster = env.cluster(1, slots=2, config={"task.function.timeout": "2 s", "taskmanager.task.memory-limit": "256m"})
     good = cluster.run(env.program("ClickCountJob.so"), *job_args(env, kafka, "--exactly-once"))
     cluster.wait_running(good)
     for how, words in FAILURES.items():
