@@ -50,4 +50,4 @@ check-e2e:
 	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(if $(K),-k $(K)) $(if $(SEED),--seed $(SEED))
 # A representative part under the sanitizers: they are slow, and what they look for does not depend on the schedule.
 check-san-e2e:
-	@KILLS=2 $(MAKE) --no-print-directory SAN=address,undefined K=$(or $(SAN_K),kills_exactly) check-e2e
+	@KILLS=2 $(MAKE) --no-print-directory SAN=address,undefined K=$(or $(SAN_K),click_count) check-e2e
