@@ -22,7 +22,6 @@ struct error *kafka_producer_conf_create(const json_t *properties, const struct 
     const struct kafka_setting defaults[] = {{"partitioner", "murmur2_random"},
                                              {"client.id", "millrace"},
                                              {"queue.buffering.max.kbytes", "16384"},
-                                             {"reconnect.backoff.max.ms", "1000"},
                                              {"log.connection.close", "false"},
                                              {speaks_against_idempotence(properties) ? NULL : "enable.idempotence", "true"},
                                              {NULL, NULL}};

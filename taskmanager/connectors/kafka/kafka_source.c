@@ -449,7 +449,7 @@ static struct error *create_client(struct kafka_source *self)
 {
     static const struct kafka_setting defaults[] = {
         {"queued.min.messages", QUEUED_MESSAGES}, {"queued.max.messages.kbytes", "16384"}, {"fetch.message.max.bytes", "1048576"},
-        {"fetch.max.bytes", "8388608"},           {"fetch.error.backoff.ms", "100"},       {"reconnect.backoff.max.ms", "1000"},
+        {"fetch.max.bytes", "8388608"},           {"fetch.error.backoff.ms", "100"},
         {"log.connection.close", "false"},        {"auto.offset.reset", "error"},          {"client.id", "millrace"},
         {"socket.nagle.disable", "true"},         {NULL, NULL}};
     char statistics_interval[24], group[GROUP_ID_BYTES];
