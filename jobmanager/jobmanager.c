@@ -4,6 +4,7 @@
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/heap.h"
+#include "common/base/log.h"
 #include "common/fs/fs.h"
 #include "common/loop/loop.h"
 #include "common/loop/worker.h"
@@ -219,6 +220,12 @@ static struct error *make_directories(struct jobmanager *jobmanager)
         tmp = getenv("TMPDIR") != NULL && getenv("TMPDIR")[0] != '\0' ? getenv("TMPDIR") : "/tmp";
     const char *web = config_text(config, OPTION_WEB_TMPDIR);
     TRY(work_directory_create(web[0] != '\0' ? web : tmp, "millrace-jm", &jobmanager->tmp));
+    if (jobmanager->log_directory == NULL) {
+        jobmanager->log_directory = heap_printf("%s/log", jobmanager->tmp.path);
+        TRY(fs_make_directories(jobmanager->log_directory));
+        TRY(config_open_own_log(config, jobmanager->log_directory, "jobmanager"));
+        jobmanager->has_own_log = true;
+    }
     struct id_text hex = id_format(id_random());
     const char *upload = config_text(config, OPTION_WEB_UPLOAD_DIR);
     char *upload_directory = upload[0] != '\0' ? heap_strdup(upload) : heap_printf("%s/flink-web-upload", jobmanager->tmp.path);
@@ -388,6 +395,8 @@ void jobmanager_destroy(struct jobmanager *jobmanager)
     operations_finish(&jobmanager->operations);
     hash_map_finish(&jobmanager->links);
     rpc_secret_finish(&jobmanager->secret);
+    if (jobmanager->has_own_log)
+        log_close();
     work_directory_remove(&jobmanager->tmp);
     config_destroy(jobmanager->config);
     free(jobmanager->log_directory);

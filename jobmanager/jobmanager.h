@@ -33,7 +33,8 @@ struct jobmanager {
     struct program_store *programs;
     struct operations operations;
     struct work_directory tmp; /* of this process: removed at its end */
-    char *log_directory;       /* NULL: no log files */
+    char *log_directory;
+    bool has_own_log;          /* without env.log.dir: a file in the working directory */
     char *stdout_path;         /* NULL: not captured */
     char *compiler_path;       /* the job-compiler program */
     char *web_base;            /* "http://host:port" as REST shows it */

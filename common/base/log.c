@@ -23,11 +23,29 @@ static char *log_path;
 static size_t log_size_bytes;
 static size_t log_max_bytes;
 static int log_max_files;
-static bool log_to_stderr = true;
+static int log_console = STDERR_FILENO;
 
 static const char *const level_names[] = {"TRACE", "DEBUG", "INFO ", "WARN ", "ERROR"};
 
-struct error *log_open_file(const char *path, size_t max_bytes, int max_files, bool copy_to_stderr)
+static const struct {
+    const char *noun;
+    const char *name;
+} log_names[] = {
+#define LOG_NAME(noun, name) {noun, name},
+#include "common/base/log_names.def"
+#undef LOG_NAME
+};
+
+/* A noun without a row stays what it is: the lines of runners come with their full names already. */
+static const char *full_name(const char *noun)
+{
+    for (size_t i = 0; i < sizeof log_names / sizeof *log_names; i++)
+        if (strcmp(log_names[i].noun, noun) == 0)
+            return log_names[i].name;
+    return noun;
+}
+
+struct error *log_open_file(const char *path, size_t max_bytes, int max_files)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (fd < 0)
@@ -42,9 +60,15 @@ struct error *log_open_file(const char *path, size_t max_bytes, int max_files, b
     log_size_bytes = fstat(fd, &info) == 0 ? (size_t)info.st_size : 0;
     log_max_bytes = max_bytes;
     log_max_files = max_files;
-    log_to_stderr = copy_to_stderr;
     pthread_mutex_unlock(&log_mutex);
     return NULL;
+}
+
+void log_set_console(int fd)
+{
+    pthread_mutex_lock(&log_mutex);
+    log_console = fd;
+    pthread_mutex_unlock(&log_mutex);
 }
 
 const char *log_file_path(void)
@@ -74,7 +98,6 @@ void log_close(void)
     log_fd = -1;
     free(log_path);
     log_path = NULL;
-    log_to_stderr = true;
     pthread_mutex_unlock(&log_mutex);
 }
 
@@ -104,11 +127,11 @@ static void log_emit(enum log_level level, const char *logger, const char *text)
     clock_gettime(CLOCK_REALTIME, &now);
     localtime_r(&now.tv_sec, &local);
     struct str_buf line = {0};
-    str_buf_printf(&line, "%04d-%02d-%02d %02d:%02d:%02d,%03ld %s %-28s [] - %s\n", local.tm_year + 1900, local.tm_mon + 1,
-                   local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec, now.tv_nsec / 1000000, level_names[level], logger,
-                   text);
+    str_buf_printf(&line, "%04d-%02d-%02d %02d:%02d:%02d,%03ld %s %-60s [] - %s\n", local.tm_year + 1900, local.tm_mon + 1,
+                   local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec, now.tv_nsec / 1000000, level_names[level],
+                   full_name(logger), text);
     pthread_mutex_lock(&log_mutex);
-    bool is_lost = log_fd < 0;
+    bool is_lost = false;
     if (log_fd >= 0) {
         if (log_max_bytes != 0 && log_size_bytes + line.length > log_max_bytes)
             log_roll();
@@ -117,8 +140,9 @@ static void log_emit(enum log_level level, const char *logger, const char *text)
             log_size_bytes += (size_t)written;
         is_lost = written < 0;
     }
-    if (is_lost || log_to_stderr) {
-        ssize_t ignored = write(STDERR_FILENO, line.text, line.length);
+    int console = log_console < 0 && is_lost ? STDERR_FILENO : log_console;
+    if (console >= 0) {
+        ssize_t ignored = write(console, line.text, line.length);
         (void)ignored; /* there is nobody left to tell */
     }
     pthread_mutex_unlock(&log_mutex);

@@ -1,6 +1,7 @@
-/* Log lines in Flink's format: `2023-09-10 14:51:30,123 INFO  ExecutionGraph [] - text`.
- * The logger is a component noun (the class name in Flink's own log without its package). Thread: any; a line is one
- * write(2). Messages name ids. Never per record. Continuation lines (causes) go into the text after a newline. */
+/* Log lines in Flink's format (log4j pattern `%d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %-60c %x - %m%n`):
+ * `2023-09-10 14:51:30,123 INFO  org.apache.flink.runtime.executiongraph.ExecutionGraph       [] - text`.
+ * The logger is a component noun, which log_names.def turns into the class name that Flink's log has for it, because people and
+ * tools search for those. Thread: any; a line is one write(2). Messages name ids. Never per record. Continuation lines (causes) go into the text after a newline. */
 #ifndef MILLRACE_BASE_LOG_H
 #define MILLRACE_BASE_LOG_H
 
@@ -8,13 +9,16 @@
 
 enum log_level { LOG_TRACE, LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF };
 
-/* Where lines go: standard error until log_open_file. Keeps max_files old files (name.1, name.2 …) of max_bytes each;
- * copy_to_stderr also writes each line to standard error. */
-MUST_CHECK struct error *log_open_file(const char *path, size_t max_bytes, int max_files, bool copy_to_stderr);
-/* Borrowed; NULL when logging to standard error only. */
+/* Lines go to this descriptor (standard error until it is set; -1: none) and to the file, where there is one. A line that the
+ * file does not take goes to standard error when there is no console. */
+void log_set_console(int fd);
+/* Keeps max_files old files (name.1, name.2 …) of max_bytes each. errors: IO */
+MUST_CHECK struct error *log_open_file(const char *path, size_t max_bytes, int max_files);
+/* Borrowed; NULL without a file. */
 const char *log_file_path(void);
 void log_set_level(enum log_level level);
 enum log_level log_level_from_name(const char *name, enum log_level otherwise);
+/* Closes the file; lines go on to the console. */
 void log_close(void);
 
 void log_write(enum log_level level, const char *logger, const char *format, ...) PRINTF_LIKE(3, 4);

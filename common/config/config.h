@@ -76,8 +76,10 @@ struct config_command {
 MUST_CHECK struct error *config_load(int argc, char *const *argv, enum option_scope scope, struct config **out,
                                      struct config_command *command);
 /* Opens the log as env.log.dir, env.log.level … say. program: "taskmanager" gives <dir>/millrace-taskmanager-<n>-<host>.log; without
- * a directory the log goes to standard error. Returns (malloced) the path for captured standard output in *out_path, or NULL. */
+ * a directory the log goes to standard output. Returns (malloced) the path for captured standard output in *out_path, or NULL. */
 MUST_CHECK struct error *config_open_log(const struct config *config, const char *program, char **out_path);
+/* Where there is no log file yet: one named <program>.log in the daemon's own directory, so that REST can show the last lines. errors: IO */
+MUST_CHECK struct error *config_open_own_log(const struct config *config, const char *directory, const char *program);
 /* Logs what was noted while loading: unknown keys with the nearest known one, keys without meaning here, old names. */
 void config_log_notes(const struct config *config);
 /* The same texts, each after one byte for its level: W warning, I information. Borrowed. */

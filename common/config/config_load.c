@@ -202,6 +202,7 @@ struct error *config_open_log(const struct config *config, const char *program, 
     char *path = NULL;
     log_set_level(log_level_from_name(config_text(config, OPTION_LOG_LEVEL), LOG_INFO));
     *out_path = NULL;
+    log_set_console(directory[0] == '\0' || config_bool(config, OPTION_LOG_CONSOLE) ? STDOUT_FILENO : -1);
     if (directory[0] == '\0')
         return NULL;
     if (mkdir(directory, 0755) != 0 && errno != EEXIST)
@@ -210,7 +211,7 @@ struct error *config_open_log(const struct config *config, const char *program, 
     TRY(claim_number(directory, program, host, &number, &path));
     char *log_path = heap_printf("%s/millrace-%s-%d-%s.log", directory, program, number, host);
     struct error *err = log_open_file(log_path, (size_t)config_bytes(config, OPTION_LOG_MAX_BYTES),
-                                      (int)config_int(config, OPTION_LOG_MAX), config_bool(config, OPTION_LOG_STDERR));
+                                      (int)config_int(config, OPTION_LOG_MAX));
     free(log_path);
     if (err != NULL) {
         free(path);
@@ -218,4 +219,14 @@ struct error *config_open_log(const struct config *config, const char *program, 
     }
     *out_path = path;
     return NULL;
+}
+
+struct error *config_open_own_log(const struct config *config, const char *directory, const char *program)
+{
+    if (log_file_path() != NULL)
+        return NULL;
+    char *path = heap_printf("%s/%s.log", directory, program);
+    struct error *err = log_open_file(path, (size_t)config_bytes(config, OPTION_LOG_MAX_BYTES), 1);
+    free(path);
+    return err;
 }

@@ -125,7 +125,7 @@ struct error *restore_check(struct turn *turn, struct job *job, const json_t *me
                              "new program, because the operator is not available in the new program. If you want to allow to skip this, "
                              "you can set the --allowNonRestoredState option on the CLI.",
                              path, hex);
-        turn_log(turn, LOG_INFO, "Checkpoints", "Skipping savepoint state for operator %s.", hex);
+        turn_log(turn, LOG_INFO, "CheckpointCoordinator", "Skipping savepoint state for operator %s.", hex);
     }
     take_baseline(job, metadata, matched == job->graph->operator_count && matched == json_array_size(operators));
     return NULL;

@@ -448,7 +448,9 @@ static struct error *make_directories(struct agent *agent)
     TRY(work_directory_create(base, "millrace-tm", &agent->directory));
     const char *directory = agent->directory.path;
     const char *log_directory = config_text(agent->config, OPTION_LOG_DIR);
-    agent->log_directory = heap_strdup(log_directory[0] != '\0' ? log_directory : directory);
+    agent->log_directory = log_directory[0] != '\0' ? heap_strdup(log_directory) : heap_printf("%s/log", directory);
+    if (log_directory[0] == '\0')
+        TRY(fs_make_directories(agent->log_directory));
     log_info("TaskManagerRunner", "Using working directory: %s", directory);
     char *blobs = heap_printf("%s/blobStorage", directory);
     struct error *err = blob_store_create(blobs, (size_t)config_bytes(agent->config, OPTION_BLOB_SIZE_MAX), &agent->blobs);
@@ -456,15 +458,11 @@ static struct error *make_directories(struct agent *agent)
     return err;
 }
 
-/* Without a log directory lines go to standard error, and to a file that FILE_GET can show while this process lives. */
 static struct error *open_own_log(struct agent *agent)
 {
-    if (log_file_path() != NULL)
-        return NULL;
-    char *path = heap_printf("%s/taskmanager.log", agent->directory.path);
-    struct error *err = log_open_file(path, (size_t)config_bytes(agent->config, OPTION_LOG_MAX_BYTES), 1, true);
-    agent->has_own_log = err == NULL;
-    free(path);
+    bool had_log = log_file_path() != NULL;
+    struct error *err = config_open_own_log(agent->config, agent->log_directory, "taskmanager");
+    agent->has_own_log = !had_log && err == NULL;
     return err;
 }
 
