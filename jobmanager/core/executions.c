@@ -307,6 +307,8 @@ void execution_set_state(struct turn *turn, struct execution *execution, enum ex
     else
         turn_log(turn, LOG_INFO, "ExecutionGraph", "%s (%s) switched from %s to %s on %s @ %s (dataPort=%u).\n%s", name, execution->id, from,
                  to, execution->taskmanager_id, execution->host, execution->data_port, cause != NULL ? cause : "");
+    if (state == EXECUTION_FAILED)
+        turn_log(turn, LOG_INFO, "ExecutionGraph", "Discarding the results produced by task execution %s.", execution->id);
     free(name);
     check(execution == execution->subtask->current);
     vertex->state_counts[execution->state]--;

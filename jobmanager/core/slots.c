@@ -80,7 +80,7 @@ void slots_release(struct turn *turn, struct job *job, const struct taskmanager 
 }
 
 /* In the start-up period taskmanagers are still coming: requests wait. Afterwards a missing slot is a failure at once, and
- * the restart strategy goes round (both as in reference/logs). */
+ * the restart strategy goes round (both as Flink has it). */
 void slots_wait(struct turn *turn, struct job *job)
 {
     const struct coordinator *coordinator = turn->coordinator;

@@ -4,10 +4,12 @@
 
 #include "common/base/check.h"
 #include "common/base/heap.h"
+#include "common/base/log.h"
 #include "taskmanager/ops/user_context.h"
 #include "taskmanager/task/crash_handler.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -188,9 +190,20 @@ static struct error *task_create_chain(struct task *task)
     return err;
 }
 
+/* Flink's lines, in which a task that is being set up is DEPLOYING. */
+static void task_log_switch(const struct task *task, const char *from, const char *to, const struct error *err)
+{
+    uint64_t attempt = task->options.attempt_number;
+    if (err != NULL)
+        log_error_chain(LOG_WARN, "Task", err, "%s#%" PRIu64 " (%s) switched from %s to %s with failure cause:", task->name, attempt, task->execution, from, to);
+    else
+        log_info("Task", "%s#%" PRIu64 " (%s) switched from %s to %s.", task->name, attempt, task->execution, from, to);
+}
+
 static void task_switch_state(struct task *task, enum task_state state, struct error *err)
 {
-    atomic_store(&task->state, (int)state);
+    enum task_state old = (enum task_state)atomic_exchange(&task->state, (int)state);
+    task_log_switch(task, old == TASK_CREATED ? "DEPLOYING" : task_state_name(old), task_state_name(state), err);
     task->host.on_state(task->host.arg, task, state, err);
 }
 
@@ -251,6 +264,7 @@ static void *task_thread_main(void *arg)
 
 struct error *task_start(struct task *task)
 {
+    task_log_switch(task, "CREATED", "DEPLOYING", NULL);
     int status = pthread_create(&task->thread, NULL, task_thread_main, task);
     if (status != 0)
         return error_errno(status, "could not start the thread of task %s", task->name);

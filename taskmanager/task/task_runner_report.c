@@ -80,8 +80,6 @@ static void on_state_mail(void *argument, bool is_closed)
         task_runner_send_metrics(runner);
     }
     task_runner_send_state(runner, task_execution(mail->task), task_state_name(mail->state), mail->err);
-    if (mail->err != NULL)
-        log_error_chain(LOG_WARN, LOGGER, mail->err, "%s (%s) failed.", task_name(mail->task), task_execution(mail->task));
     error_free(mail->err);
     free(mail);
     if (is_final && runner->ended_count == runner->tasks.count)
