@@ -3,6 +3,7 @@
 
 #include "common/base/heap.h"
 #include "jobmanager/job_metrics.h"
+#include "jobmanager/rest/java_throwable.h"
 #include "jobmanager/rest/json_build.h"
 
 #include <stdlib.h>
@@ -257,6 +258,8 @@ json_t *view_failure_cause(const char *class_name, const char *lines)
     json_t *json = json_object();
     put_text(json, "class", class_name);
     put_text(json, "stack-trace", lines);
-    put_text(json, "serialized-throwable", ""); /* a Java object, of which we have none; the others say it all */
+    char *object = java_throwable_base64(class_name, lines);
+    put_text(json, "serialized-throwable", object);
+    free(object);
     return json;
 }
