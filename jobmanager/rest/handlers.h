@@ -6,7 +6,7 @@
 #include "jobmanager/jobmanager.h"
 #include "jobmanager/rest/rest_request.h"
 
-#define ROUTE(method, path, handler) void handle_##handler(struct jobmanager *jobmanager, struct rest_request *request);
+#define ROUTE(method, path, handler, doc) void handle_##handler(struct jobmanager *jobmanager, struct rest_request *request);
 #define UPLOAD(path)
 #include "jobmanager/rest/routes.def"
 #undef ROUTE

@@ -13,7 +13,7 @@ struct route {
 
 static const struct route routes[] = {
 #define UPLOAD(path)
-#define ROUTE(method, path, handler) {REST_##method, path, handle_##handler},
+#define ROUTE(method, path, handler, doc) {REST_##method, path, handle_##handler},
 #include "jobmanager/rest/routes.def"
 #undef ROUTE
 #undef UPLOAD
@@ -60,7 +60,7 @@ bool rest_route_takes_upload(enum rest_method method, const char *url)
 {
     static const char *const uploads[] = {
 #define UPLOAD(path) path,
-#define ROUTE(method, path, handler)
+#define ROUTE(method, path, handler, doc)
 #include "jobmanager/rest/routes.def"
 #undef ROUTE
 #undef UPLOAD
