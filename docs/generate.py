@@ -1,0 +1,101 @@
+"""Writes the reference pages from the tables that the programs are built from, so that they cannot disagree with them:
+configuration.md from common/config/options.def, rest.md from jobmanager/rest/routes.def, cli.md from the client's own help.
+
+   python3 docs/generate.py BIN [--check]     BIN: folder of the built programs; --check: compare instead of writing, exit code 1 on a difference
+"""
+import os
+import re
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+MADE = "<!-- Made by `make docs` from {source}: change that, not this. -->\n\n"
+STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+READERS = {"J": "jobmanager", "T": "taskmanager", "C": "client", "P": "job"}
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+        return f.read()
+
+
+def cell(text):
+    return text.replace("|", "\\|")
+
+
+def sections(path, macro):
+    """[(title, [arguments of each row])] of a table: a title is a comment of the form `/* ---- title ---- */`."""
+    found = [("", [])]
+    for line in read(path).splitlines():
+        title = re.match(r"/\* -+ (.*?) -+ \*/$", line)
+        row = re.match(rf"{macro}\((.*)\)$", line)
+        if title:
+            found.append((title.group(1), []))
+        elif row:
+            found[-1][1].append(row.group(1))
+    return [section for section in found if section[1]]
+
+
+def configuration():
+    source = "common/config/options.def"
+    out = ["# Configuration\n\n", MADE.format(source=f"`{source}`"),
+           "Options are flat keys in `config.yaml` or `flink-conf.yaml` (`--config FILE`), in the `FLINK_PROPERTIES` environment variable, or `-D key=value`; "
+           "a later source beats an earlier one. *Read by*: the daemon or client that reads it; *job* means that a program or `flink run -D` can set it for one job. "
+           "Durations are written `10 s`, `5 min`, `200 ms`; sizes `64k`, `32m`, `2g`.\n"]
+    for title, rows in sections(source, "OPTION"):
+        out.append(f"\n## {title[:1].upper()}{title[1:]}\n\n| key | type | default | read by | |\n|---|---|---|---|---|\n")
+        for row in rows:
+            name, key, rest = re.match(r'(\w+), "([^"]+)", (.*)', row).groups()
+            kind = rest.split(",")[0]
+            default, low, high, old, doc = STRING.findall(rest)
+            scope = re.search(r'", ([JTCP |]+), "', rest).group(1)
+            values = f" ({high.replace('|', ', ')})" if kind == "ENUM" else f" ({low or '…'} to {high or '…'})" if low or high else ""
+            text = doc + (f"; also read as `{old}`" if old else "")
+            readers = ", ".join(READERS[letter.strip()] for letter in scope.split("|"))
+            out.append(f"| `{key}` | {kind.lower()}{cell(values)} | {f'`{default}`' if default else ''} | {readers} | {cell(text)} |\n")
+    return "".join(out)
+
+
+def rest():
+    source = "jobmanager/rest/routes.def"
+    out = ["# REST API\n\n", MADE.format(source=f"`{source}`"),
+           "Flink's REST API, version 1: every path works with and without the prefix `/v1`. Answers are JSON; an error is `{\"errors\": [\"…\"]}` with a status of 400 and above. "
+           "Bodies are JSON whatever their content type says.\n\n| method | path | |\n|---|---|---|\n"]
+    for _, rows in sections(source, "ROUTE"):
+        for row in rows:
+            method = row.split(",")[0]
+            path, doc = STRING.findall(row)
+            out.append(f"| {method} | `{path}` | {cell(doc)} |\n")
+    return "".join(out)
+
+
+def cli(programs):
+    out = ["# Command line\n\n", MADE.format(source="the programs' own help")]
+    for name in ("flink", "jobmanager", "taskmanager"):
+        text = subprocess.run([os.path.join(programs, name), "--help"], capture_output=True, text=True, check=True).stdout
+        if name != "flink":
+            text = re.split(r"\n(?:Options|Configuration keys):\n", text)[0]
+        text = re.sub(r"^\S*/", "./", text, count=1)
+        out.append(f"## {name}\n\n```\n{text.rstrip()}\n```\n\n")
+    out.append("The options of both daemons are on the page [Configuration](configuration.md).\n")
+    return "".join(out)
+
+
+def main():
+    programs, is_check = sys.argv[1], "--check" in sys.argv[2:]
+    differing = 0
+    for name, text in (("configuration.md", configuration()), ("rest.md", rest()), ("cli.md", cli(programs))):
+        path = os.path.join(HERE, name)
+        same = os.path.exists(path) and read(os.path.join("docs", name)) == text
+        if is_check and not same:
+            print(f"docs/{name} is not what the tables say: run make docs and commit it")
+            differing += 1
+        elif not is_check:
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
