@@ -193,7 +193,7 @@ static const struct {
 } actions[] = {
     {"run", ACTION_RUN, cmd_run},          {"info", ACTION_INFO, cmd_info},          {"list", ACTION_LIST, cmd_list},
     {"stop", ACTION_STOP, cmd_stop},       {"cancel", ACTION_CANCEL, cmd_cancel},    {"savepoint", ACTION_SAVEPOINT, cmd_savepoint},
-    {"checkpoint", ACTION_CHECKPOINT, cmd_checkpoint},
+    {"checkpoint", ACTION_CHECKPOINT, cmd_checkpoint}, {"diagnose", ACTION_DIAGNOSE, cmd_diagnose},
 };
 
 static struct error *check_target(const struct cli_command *command)
@@ -210,6 +210,8 @@ static int run_action(size_t index, int argc, char **argv)
     struct error *err = cli_parse(actions[index].action, argc, argv, &command);
     if (err != NULL)
         return cli_report(err);
+    int exit_code = 0;
+    command.exit_code = &exit_code;
     if (command.is_given[CLI_HELP]) {
         cli_print_action_help(command.action);
     } else {
@@ -218,7 +220,7 @@ static int run_action(size_t index, int argc, char **argv)
             err = actions[index].run(&command);
     }
     cli_command_finish(&command);
-    return cli_report(err);
+    return err != NULL ? cli_report(err) : exit_code;
 }
 
 int cli_main(int argc, char **argv)
@@ -242,7 +244,7 @@ int cli_main(int argc, char **argv)
         return 0;
     }
     printf("\"%s\" is not a valid action.\n\n"
-           "Valid actions are \"run\", \"list\", \"info\", \"savepoint\", \"checkpoint\", \"stop\", or \"cancel\".\n\n"
+           "Valid actions are \"run\", \"list\", \"info\", \"savepoint\", \"checkpoint\", \"stop\", \"cancel\", or \"diagnose\".\n\n"
            "Specify the version option (-v or --version) to print Millrace's version.\n\n"
            "Specify the help option (-h or --help) to get help on the command.\n", action);
     return 1;

@@ -7,6 +7,9 @@
 #include "common/base/id.h"
 #include "common/config/config.h"
 
+/* diagnose: the job has findings of severity error. 1 stays what it is for all actions: the call failed. */
+#define CLI_EXIT_FINDINGS 2
+
 /* Options of all actions; what an action accepts is in cli_options.def. */
 enum cli_option {
 #define CLI_OPTION(name, short_name, long_name, argument, actions, help) CLI_##name,
@@ -24,7 +27,8 @@ enum cli_action_bit {
     ACTION_CANCEL = 16,
     ACTION_SAVEPOINT = 32,
     ACTION_CHECKPOINT = 64,
-    ACTION_ANY = 127,
+    ACTION_DIAGNOSE = 128,
+    ACTION_ANY = 255,
 };
 
 struct cli_command {
@@ -34,6 +38,7 @@ struct cli_command {
     json_t *properties;                   /* -D, in order */
     char **arguments;                     /* what is no option; for run and info: the program and everything after it */
     int argument_count;
+    int *exit_code;                       /* 0; an action that succeeded may have something to say with it */
 };
 
 /* Parses what follows the action. errors: INVALID_ARGUMENT, whose message is for the user as it is. */
@@ -68,6 +73,7 @@ MUST_CHECK struct error *cmd_cancel(const struct cli_command *command);
 MUST_CHECK struct error *cmd_stop(const struct cli_command *command);
 MUST_CHECK struct error *cmd_savepoint(const struct cli_command *command);
 MUST_CHECK struct error *cmd_checkpoint(const struct cli_command *command);
+MUST_CHECK struct error *cmd_diagnose(const struct cli_command *command);
 
 /* main without the process: argv[0] is the program's name. Returns the exit code. */
 int cli_main(int argc, char **argv);

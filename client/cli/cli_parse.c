@@ -33,6 +33,8 @@ static const struct {
     {ACTION_CANCEL, "cancel", "cancels a running program.", "cancel [OPTIONS] <Job ID>"},
     {ACTION_SAVEPOINT, "savepoint", "takes a savepoint of a running job, or disposes an existing one.", "savepoint [OPTIONS] <Job ID> [<directory>]"},
     {ACTION_CHECKPOINT, "checkpoint", "takes a checkpoint of a running job.", "checkpoint [OPTIONS] <Job ID>"},
+    {ACTION_DIAGNOSE, "diagnose", "says in sentences why nothing comes out of a job; ends with 2 when it finds an error, 0 otherwise.",
+     "diagnose [OPTIONS] <Job ID>"},
 };
 
 /* The option of this action that a word names, without its dashes. */
@@ -155,7 +157,7 @@ static char *option_label(const struct cli_option_row *row)
     const char *left = row->argument == NULL ? "" : row->argument[0] == '[' ? " " : " <";
     const char *right = row->argument == NULL || row->argument[0] == '[' ? "" : ">";
     if (row->short_name == NULL)
-        return heap_printf("-%s%s%s%s", row->long_name, left, argument, right);
+        return heap_printf("--%s%s%s%s", row->long_name, left, argument, right);
     return heap_printf("-%s,--%s%s%s%s", row->short_name, row->long_name, left, argument, right);
 }
 

@@ -209,6 +209,7 @@ struct job {
     struct job_slot *slots;
     uint32_t slot_count;
     bool has_slots;
+    int64_t slots_missing_since_ms; /* since when it has asked for slots in vain, over all attempts; 0: it has them */
     VEC(struct job_runner) runners; /* still alive */
     struct hash_map executions;     /* id text -> struct execution, current and past */
     int64_t slot_deadline_ms;  /* waiting for slots until then; INT64_MAX: not waiting */

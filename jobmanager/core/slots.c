@@ -55,6 +55,7 @@ bool slots_allocate(struct turn *turn, struct job *job)
             slot_take(job, i, slot_emptiest(coordinator));
     }
     job->has_slots = true;
+    job->slots_missing_since_ms = 0;
     return true;
 }
 
@@ -91,6 +92,8 @@ void slots_wait(struct turn *turn, struct job *job)
         deadline = start_up_end < timeout ? start_up_end : timeout;
     }
     job->slot_deadline_ms = deadline + REQUIREMENT_CHECK_DELAY_MS;
+    if (job->slots_missing_since_ms == 0)
+        job->slots_missing_since_ms = turn->now_ms;
     vec_push(&turn->coordinator->waiting, job);
     char *current = coordinator->taskmanagers.count == 0
                         ? heap_strdup("(none)")

@@ -12,6 +12,7 @@ API = "client/api/millrace/"
 MAY_INCLUDE = {
     "jobmanager/": ("common/",),
     "jobmanager/core/": ("common/",),                        # pure: no daemon, no REST
+    "jobmanager/diagnosis/": ("common/", "jobmanager/core/"), # pure too
     "jobmanager/compiler/": ("common/", API),                # a program of its own
     "taskmanager/": ("common/", API, "taskmanager/"),        # the runner
     "taskmanager/agent/": ("common/",),                      # a program of its own: user code's headers stay out
