@@ -1,0 +1,66 @@
+// What the boxes of the graph show, made from metrics: throughput, shares of time, and how the watermark moves.
+import { isLastWatermark, isNoWatermark } from "./format.js";
+
+/** The metrics that each vertex is asked for, summed up over its subtasks. */
+export const METRICS = ["numRecordsInPerSecond", "numRecordsOutPerSecond", "busyTimeMsPerSecond", "backPressuredTimeMsPerSecond",
+  "currentInputWatermark", "currentOutputWatermark"];
+
+const PACE_OVER_MS = 10_000;
+
+function share(metric) {
+  const ok = metric !== undefined && Number.isFinite(metric.max);
+  return { max: ok ? metric.max / 1000 : 0, average: ok ? metric.avg / 1000 : 0 };
+}
+
+/** How fast a watermark moves, in event-time ms per ms, over the last seconds; and for how long it has not moved. */
+class Track {
+  points = [];
+  moved_ms = null;
+
+  add(value, now_ms) {
+    const last = this.points.at(-1);
+    if (last === undefined || last.value !== value)
+      this.moved_ms = now_ms;
+    if (last !== undefined && value < last.value) // a restart
+      this.points = [];
+    this.points.push({ value, now_ms });
+    while (this.points.length > 2 && now_ms - this.points[0].now_ms > PACE_OVER_MS)
+      this.points.shift();
+  }
+
+  view(now_ms) {
+    const first = this.points[0], last = this.points.at(-1);
+    const isOpen = isNoWatermark(first.value) || isLastWatermark(last.value);
+    const span_ms = last.now_ms - first.now_ms;
+    return { value: last.value, pace: isOpen || span_ms < 2000 ? null : (last.value - first.value) / span_ms, still_ms: now_ms - this.moved_ms };
+  }
+}
+
+/** Of one job. flows: vertex id -> {in, out, busy, pressed}; watermarks: vertex id -> {value, pace, still_ms}. */
+export class Flows {
+  flows = new Map();
+  watermarks = new Map();
+  #tracks = new Map();
+
+  /** metrics: an answer of /vertices/:id/subtasks/metrics?get=METRICS. */
+  add(vertex, metrics, now_ms) {
+    const byName = new Map(metrics.map((metric) => [metric.id, metric]));
+    if (byName.size === 0)
+      return;
+    this.flows.set(vertex.id, {
+      in: byName.get("numRecordsInPerSecond")?.sum ?? 0,
+      out: byName.get("numRecordsOutPerSecond")?.sum ?? 0,
+      busy: share(byName.get("busyTimeMsPerSecond")),
+      pressed: share(byName.get("backPressuredTimeMsPerSecond")),
+    });
+    // Sources have no input watermark. The slowest subtask holds what follows back, but not one that is idle and has none yet.
+    const mark = byName.get("currentInputWatermark") ?? byName.get("currentOutputWatermark");
+    if (mark === undefined)
+      return;
+    const value = isNoWatermark(mark.min) && !byName.has("currentInputWatermark") ? mark.max : mark.min;
+    const track = this.#tracks.get(vertex.id) ?? new Track();
+    this.#tracks.set(vertex.id, track);
+    track.add(value, now_ms);
+    this.watermarks.set(vertex.id, track.view(now_ms));
+  }
+}

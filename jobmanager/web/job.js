@@ -1,0 +1,128 @@
+// The selected job: its title and buttons, the answer to "why is nothing coming out?", one vertex in detail, exceptions.
+import { badge, isEnded } from "./cluster.js";
+import { h } from "./dom.js";
+import { bytes, clock, count, duration, percent, watermark } from "./format.js";
+
+/* ---- title and buttons ---- */
+
+function button(action, text, reason, extra) {
+  return h("button", { type: "button", class: extra, "data-action": action, disabled: reason !== null, title: reason }, text);
+}
+
+/** job: /jobs/:id. canCancel: the feature web-cancel of /config. */
+export function titleView(job, now_ms, canCancel) {
+  const ended = isEnded(job.state);
+  const length_ms = ended ? job["end-time"] - job["start-time"] : now_ms - job["start-time"];
+  const notNow = ended ? `The job has ended: ${job.state}` : job.state === "CANCELLING" ? "The job is being cancelled" : null;
+  const notHere = canCancel ? null : "The configuration forbids it here (web.cancel.enable: false)";
+  return h("div", { class: "title" },
+    h("div", null,
+      h("h1", null, job.name, " ", badge(job.state)),
+      h("p", { class: "quiet" }, ended ? `ran for ${duration(length_ms)}, ended ${clock(job["end-time"])}`
+        : `for ${duration(length_ms)}, since ${clock(job["start-time"])}`, " · ", h("span", { class: "id" }, job.jid),
+      job.booksBalance === false ? h("strong", { class: "bad" }, " · the row counts of its operators do not add up") : null)),
+    ended ? null : h("div", { class: "buttons" },
+      button("savepoint", "Savepoint…", notNow),
+      button("stop", "Stop…", notNow ?? notHere),
+      button("cancel", "Cancel…", notNow ?? notHere, "danger")));
+}
+
+/* ---- diagnosis ---- */
+
+const SIGNS = { error: "✕", warning: "!", info: "i" };
+const SEVERITIES = { error: "Error", warning: "Warning", info: "Note" };
+const severityOf = (finding) => finding.severity in SIGNS ? finding.severity : "info";
+
+/** The worst finding of each vertex, for marks in the graph. */
+export function faultsByVertex(diagnosis) {
+  const faults = new Map();
+  for (const finding of diagnosis?.findings ?? []) {
+    const vertex = finding.subject?.vertex;
+    if (vertex && !faults.has(vertex)) // worst first
+      faults.set(vertex, { severity: severityOf(finding), sentence: finding.sentence });
+  }
+  return faults;
+}
+
+const plain = (value) => typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+
+function findingView(finding, index, job, now_ms) {
+  const { subject = {}, evidence = {} } = finding;
+  const severity = severityOf(finding);
+  const known = Object.entries(evidence ?? {});
+  return h("li", { class: `finding ${severity}`, "data-key": `${finding.kind} ${subject.vertex} ${subject.subtask} ${subject.split}`,
+    "data-kind": finding.kind },
+  h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[severity]),
+  h("div", null,
+    h("p", null, h("span", { class: "hidden" }, `${SEVERITIES[severity]}: `), h("strong", null, finding.sentence),
+      finding.since > 0 ? h("span", { class: "quiet" }, ` For ${duration(Math.max(0, now_ms - finding.since))}.`) : null),
+    finding.hint ? h("p", null, finding.hint) : null,
+    h("p", { class: "links" },
+      subject.vertex ? h("a", { href: `#/jobs/${job}/${subject.vertex}` }, `Show ${subject["vertex-name"] ?? "the box"}`) : null),
+    known.length > 0 ? h("details", { "data-key": "evidence" }, h("summary", null, "What this is based on"),
+      h("dl", { class: "evidence" }, known.map(([name, value]) => [h("dt", null, name), h("dd", null, plain(value))]))) : null));
+}
+
+/** diagnosis: /jobs/:id/diagnosis; null before its first answer. */
+export function diagnosisView(diagnosis, job, now_ms) {
+  if (diagnosis === null)
+    return [];
+  const findings = diagnosis.findings ?? [];
+  const worst = diagnosis.healthy ? "healthy" : findings.length > 0 ? severityOf(findings[0]) : "info";
+  return [h("div", { class: `card diagnosis ${worst}` },
+    h("h2", null, "Why is nothing coming out?"),
+    h("p", { class: "summary" }, h("span", { class: "sign", "aria-hidden": "true" }, diagnosis.healthy ? "✓" : SIGNS[worst]), diagnosis.summary),
+    findings.length > 0 ? h("ul", { class: "findings" }, findings.map((finding, i) => findingView(finding, i, job, now_ms))) : null)];
+}
+
+/* ---- one vertex ---- */
+
+function subtaskRow(subtask, detail, now_ms) {
+  const ratios = detail.backpressure?.subtasks?.find((entry) => entry.subtask === subtask.subtask);
+  const mark = detail.watermarks?.find((entry) => entry.id === `${subtask.subtask}.currentInputWatermark`);
+  const { metrics } = subtask;
+  const cells = [
+    String(subtask.subtask), badge(subtask.status), String(subtask.attempt), subtask["taskmanager-id"] ?? subtask.host,
+    count(metrics["read-records"]), count(metrics["write-records"]), bytes(metrics["write-bytes"]),
+    ratios ? percent(ratios.busyRatio) : "–", ratios ? percent(ratios.ratio) : "–", ratios ? percent(ratios.idleRatio) : "–",
+    mark ? watermark(Number(mark.value), now_ms, null, 0).text.replace(/^watermark /, "") : "–"];
+  return h("tr", { "data-key": subtask.subtask }, cells.map((cell) => h("td", null, cell)));
+}
+
+/** detail: {vertex: /jobs/:id/vertices/:id, backpressure, watermarks} or null while it is fetched. */
+export function vertexView(detail, job, now_ms) {
+  if (detail === null)
+    return [];
+  const { vertex } = detail;
+  const head = ["Subtask", "State", "Attempt", "Taskmanager", "Rows in", "Rows out", "Sent", "Busy", "Back-pressured", "Idle", "Watermark in"];
+  return [h("div", { class: "card vertex", "data-key": vertex.id },
+    h("div", { class: "head" }, h("h2", null, vertex.name),
+      h("a", { class: "close", href: `#/jobs/${job}`, "aria-label": `Close the subtasks of ${vertex.name}` }, "Close")),
+    h("div", { class: "scroll" }, h("table", { class: "subtasks" },
+      h("thead", null, h("tr", null, head.map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", null, vertex.subtasks.map((subtask) => subtaskRow(subtask, detail, now_ms))))))];
+}
+
+/* ---- exceptions ---- */
+
+// Flink's class names say where an error was put, not what happened: what follows them does.
+const firstLine = (text) => text.split("\n")[0];
+
+function exceptionView(entry, index) {
+  const where = [entry.taskName, entry.location].filter(Boolean).join(" on ");
+  return h("li", { "data-key": `${entry.timestamp} ${entry.taskName ?? ""}` },
+    h("details", { open: index === 0 },
+      h("summary", null, h("time", null, clock(entry.timestamp)), " ", h("strong", null, firstLine(entry.stacktrace))),
+      where ? h("p", { class: "quiet" }, where) : null,
+      h("pre", { tabindex: "0" }, entry.stacktrace.trimEnd())));
+}
+
+/** exceptions: /jobs/:id/exceptions or null. */
+export function exceptionsView(exceptions) {
+  const entries = exceptions?.exceptionHistory?.entries ?? [];
+  return [
+    h("div", { class: "head" }, h("h2", null, "Exceptions"), entries.length > 0 ? h("span", { class: "quiet" }, "newest first") : null),
+    exceptions === null ? null : entries.length === 0 ? h("p", { class: "quiet" }, "None.")
+      : h("ul", { class: "exceptions" }, entries.map(exceptionView)),
+    exceptions?.exceptionHistory?.truncated ? h("p", { class: "quiet" }, "There are more, which are older.") : null];
+}
