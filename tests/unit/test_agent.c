@@ -10,6 +10,7 @@
 #include "taskmanager/agent/agent.h"
 #include "taskmanager/agent/agent_private.h"
 #include "taskmanager/agent/runner_contract.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -708,9 +709,5 @@ int main(int argc, char **argv)
     tcase_add_test(cases, a_missing_runner_program_is_named);
     tcase_add_test(cases, many_deployments_leave_nothing);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -5,6 +5,7 @@
 #include "common/base/hash_map.h"
 #include "common/base/id.h"
 #include "common/base/str_buf.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -88,9 +89,5 @@ int main(void)
     tcase_add_test(tcase, id_parses_exactly_32_hex_digits);
     tcase_add_test(tcase, hash_map_keeps_what_is_put);
     tcase_add_test(tcase, crc32c_known_vectors);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

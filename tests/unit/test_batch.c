@@ -4,6 +4,7 @@
 #include "taskmanager/state/row_codec.h"
 
 #include "common/base/heap.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -400,9 +401,5 @@ int main(void)
     tcase_add_loop_test(tcase, encoded_rows_come_back, 0, 4);
     tcase_add_test(tcase, records_come_back_through_rows_and_batches);
     tcase_add_test(tcase, schemas_as_json);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* The blob store and the file helpers: what is put is whole, named by its hash, and checked when it is read. */
 #include "common/blob/blob_store.h"
 #include "common/fs/fs.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -162,9 +163,5 @@ int main(void)
     tcase_add_test(cases, leftovers_are_removed);
     tcase_add_test(cases, files_are_read_with_bounds);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

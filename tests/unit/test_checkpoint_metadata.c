@@ -1,6 +1,7 @@
 /* `_metadata` files: the way to disk and back, damage, and the words for what is not there. */
 #include "common/base/heap.h"
 #include "common/checkpoint/checkpoint_metadata.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -117,9 +118,5 @@ int main(void)
     tcase_add_test(tcase, handles_stay_in_their_directory);
     tcase_add_test(tcase, what_is_not_there_is_named);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

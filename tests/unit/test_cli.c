@@ -4,6 +4,7 @@
 
 #include "common/base/heap.h"
 #include "common/base/str_buf.h"
+#include "tests/unit/run_suite.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -464,9 +465,5 @@ int main(void)
     tcase_add_test(tcase, no_cluster_is_told_at_once);
     tcase_add_test(tcase, help_and_actions);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "common/base/heap.h"
 #include "common/base/str_buf.h"
 #include "common/graph/job_graph.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <signal.h>
@@ -216,9 +217,5 @@ int main(void)
     tcase_add_test(tcase, every_call_reaches_the_graph);
     tcase_add_test(tcase, other_files_are_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "common/base/heap.h"
 #include "common/config/config.h"
 #include "common/config/option_value.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -335,9 +336,5 @@ int main(void)
     tcase_add_test(cases, sources_outrank_each_other);
     tcase_add_test(cases, help_lists_what_a_program_reads);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "tests/support/chain_harness.h"
 
 #include "common/base/heap.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -400,9 +401,5 @@ int main(void)
     tcase_add_test(tcase, files_are_read_line_by_line_and_resumed);
     tcase_add_test(tcase, file_sink_shows_rows_exactly_once);
     tcase_add_test(tcase, malformed_libraries_are_explained);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

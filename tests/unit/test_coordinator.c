@@ -2,6 +2,7 @@
  * happens under random faults is the simulator's matter (tests/sim). */
 #include "common/base/heap.h"
 #include "jobmanager/core/coordinator.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -634,9 +635,5 @@ int main(void)
     tcase_add_test(tests, restart_strategies);
     tcase_add_test(tests, quantiles);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

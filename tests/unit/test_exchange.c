@@ -3,6 +3,7 @@
 #include "common/columnar/batch_builder.h"
 #include "taskmanager/net/partitioner.h"
 #include "taskmanager/net/result_partition.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -315,9 +316,5 @@ int main(void)
     tcase_add_test(exchange, full_channel_is_waited_for);
     tcase_add_test(exchange, topology_is_the_same_from_both_ends);
     suite_add_tcase(suite, exchange);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "taskmanager/formats/format.h"
 #include "taskmanager/formats/timestamp_format.h"
 #include "taskmanager/formats/value_text.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -366,9 +367,5 @@ int main(void)
     tcase_add_test(tcase, timestamps_round_trip);
     tcase_add_test(tcase, doubles_round_trip);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "common/base/heap.h"
 #include "common/rpc/frame.h"
 #include "common/rpc/message.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -238,9 +239,5 @@ int main(void)
     tcase_add_test(messages, headed_messages_carry_any_bytes);
     tcase_add_test(messages, errors_travel);
     suite_add_tcase(suite, messages);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -4,6 +4,7 @@
 #include "common/columnar/batch_builder.h"
 #include "taskmanager/net/input_gate.h"
 #include "taskmanager/time/watermark_valve.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -375,9 +376,5 @@ int main(void)
     tcase_add_test(valve, valve_does_not_end_while_an_idle_channel_may_speak);
     tcase_add_test(valve, valve_never_overtakes_an_active_channel);
     suite_add_tcase(suite, valve);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

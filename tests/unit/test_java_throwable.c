@@ -2,6 +2,7 @@
  * tested with Flink's own client (make check-flink-tools). */
 #include "common/base/heap.h"
 #include "jobmanager/rest/java_throwable.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdint.h>
@@ -115,9 +116,5 @@ int main(void)
     tcase_add_test(tests, test_long_text_is_a_long_string);
     tcase_add_test(tests, test_endless_causes_are_cut);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

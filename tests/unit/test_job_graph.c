@@ -2,6 +2,7 @@
 #include "common/graph/job_graph.h"
 
 #include "common/base/heap.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -274,9 +275,5 @@ int main(void)
     tcase_add_test(tcase, bad_graphs_are_named);
     tcase_add_test(tcase, key_groups_partition_the_space);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

@@ -7,6 +7,7 @@
 #include "taskmanager/connectors/kafka/kafka_transaction.h"
 #include "tests/support/c11_threads.h"
 #include "tests/support/local_job.h"
+#include "tests/unit/run_suite.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -570,9 +571,5 @@ int main(void)
         puts("skipped: transactions_recover, exactly_once_over_restarts (MILLRACE_TEST_KAFKA=host:port is not set; make check-e2e sets it)");
     }
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

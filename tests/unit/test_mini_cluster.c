@@ -8,6 +8,7 @@
 #include "taskmanager/agent/agent.h"
 #include "taskmanager/task/user_library.h"
 #include "tests/support/mini_cluster.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -448,9 +449,5 @@ int main(void)
     tcase_add_test(tcase, two_jobs_share_the_cluster);
     tcase_add_test(tcase, fifty_cancelled_jobs_leave_nothing);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 #include "taskmanager/net/net_client.h"
 #include "taskmanager/net/net_server.h"
 #include "taskmanager/net/net_wire.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <signal.h>
@@ -365,9 +366,5 @@ int main(void)
     tcase_add_test(net, compression_is_used_where_it_pays);
     tcase_add_test(net, damaged_bodies_are_refused);
     suite_add_tcase(suite, net);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

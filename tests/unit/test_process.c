@@ -5,6 +5,7 @@
 #include "common/base/clock.h"
 #include "millrace/function.h"
 #include "taskmanager/task/books.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -656,9 +657,5 @@ int main(void)
     tcase_add_test(tcase, assign_timestamps_makes_its_own_watermarks);
     tcase_add_test(tcase, a_chain_passes_rows_by_direct_calls);
     tcase_add_test(tcase, books_round_trip_and_add_up);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

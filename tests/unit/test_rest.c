@@ -8,6 +8,7 @@
 #include "jobmanager/jobmanager.h"
 #include "jobmanager/rest/rest_server.h"
 #include "jobmanager/rest/shell_words.h"
+#include "tests/unit/run_suite.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -765,10 +766,7 @@ int main(void)
     tcase_add_test(tcase, strangers_do_no_harm);
     tcase_add_test(tcase, words_are_split_as_in_a_shell);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = run_suite(suite);
     curl_global_cleanup();
-    return failed == 0 ? 0 : 1;
+    return status;
 }

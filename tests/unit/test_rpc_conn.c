@@ -6,6 +6,7 @@
 #include "common/loop/mailbox.h"
 #include "common/loop/worker.h"
 #include "common/rpc/rpc_server.h"
+#include "tests/unit/run_suite.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -539,9 +540,5 @@ int main(void)
     tcase_add_test(cases, mail_from_threads);
     tcase_add_test(cases, workers_and_timers);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -4,6 +4,7 @@
 #include "taskmanager/state/state_table.h"
 
 #include "common/base/heap.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -469,9 +470,5 @@ int main(void)
     tcase_add_test(tcase, every_damaged_byte_is_noticed);
     tcase_add_test(tcase, a_full_disk_leaves_no_file);
     tcase_add_test(tcase, an_empty_snapshot_writes_nothing);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "taskmanager/connectors/source.h"
 #include "taskmanager/state/snapshot.h"
 #include "taskmanager/time/timestamp_function.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -286,9 +287,5 @@ int main(void)
     tcase_add_test(tcase, splits_move_with_their_watermarks);
     tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "taskmanager/state/state_table.h"
 
 #include "common/base/heap.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -365,9 +366,5 @@ int main(void)
     tcase_add_test(tcase, few_keys_stay_small);
     tcase_add_test(tcase, batches_of_rows_equal_single_calls);
     tcase_add_test(tcase, a_worker_reads_a_view_while_the_task_writes);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "common/base/heap.h"
 #include "common/fs/fs.h"
 #include "common/http/static_files.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -193,9 +194,5 @@ int main(void)
     tcase_add_test(tests, test_a_table_answers_like_a_folder);
     tcase_add_test(tests, test_a_root_that_is_none_is_an_error);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

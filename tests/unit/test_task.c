@@ -6,6 +6,7 @@
 #include "taskmanager/ops/op.h"
 #include "taskmanager/state/snapshot.h"
 #include "tests/support/local_job.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdatomic.h>
@@ -550,9 +551,5 @@ int main(void)
     Suite *suite = suite_create("task");
     suite_add_tcase(suite, all_tests("local", setup_local));
     suite_add_tcase(suite, all_tests("remote", setup_remote));
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

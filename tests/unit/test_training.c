@@ -4,6 +4,7 @@
 #include "common/base/str_buf.h"
 #include "tests/support/chain_harness.h"
 #include "tests/support/local_job.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -384,9 +385,5 @@ int main(void)
     tcase_add_test(tcase, long_rides_alert_once);
     tcase_add_test(tcase, alerts_in_every_order_leave_no_state);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite);
 }

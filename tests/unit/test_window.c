@@ -3,6 +3,7 @@
 #include "tests/support/chain_harness.h"
 
 #include "millrace/function.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -523,9 +524,5 @@ int main(void)
     tcase_add_test(tcase, window_all_has_one_key);
     tcase_add_test(tcase, processing_time_windows_fire_by_the_clock);
     tcase_add_test(tcase, rows_without_event_time_are_refused);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

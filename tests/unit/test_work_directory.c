@@ -1,6 +1,7 @@
 /* Working directories of daemons: what a dead process left behind goes at the next start, and nothing else. */
 #include "common/fs/fs.h"
 #include "common/fs/work_directory.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <signal.h>
@@ -131,9 +132,5 @@ int main(void)
     tcase_add_test(cases, what_a_killed_process_left_is_removed);
     tcase_add_test(cases, only_such_directories_are_removed);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }
