@@ -1,7 +1,11 @@
 /* clickevent-generator: the Click Event Count playground's data. Writes JSON click events for six pages to a Kafka topic;
  * event time advances 15 ms per page and event from a fixed start, so that each page has exactly 1000 events in every
  * 15-second window. Event n is the same in every run and always goes to the same partition, so a generator that was
- * stopped can go on (--resume) and a check can recompute everything. One thread, plus librdkafka's own. */
+ * stopped or killed can go on (--resume) and a check can recompute everything. One thread, plus librdkafka's own.
+ *
+ * Why no kill loses or repeats a click: the producer is idempotent, so a partition always holds the first k of the events that
+ * belong to it, in order, and k is its end offset. A generator that starts reads the end offsets and skips as many events of each
+ * partition. Every delivery report says at which offset an event lies; one that is not where it must be means a second writer. */
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/heap.h"
@@ -30,7 +34,24 @@ struct generator_options {
     int64_t count; /* 0 = for ever */
     int32_t partitions;
     int64_t out_of_orderness_ms;
+    int64_t max_skew_ms; /* event time between the newest event and the oldest that the broker has not confirmed; 0 = any */
     bool resume;
+};
+
+/* One partition of the topic. Delivery reports come in the order of sending. */
+struct partition {
+    int64_t skip_count;   /* events that it has already and that are still to be skipped */
+    int64_t next_offset;  /* where the next event to be confirmed lies; meaningful with --resume */
+    int64_t pending_count;
+    int64_t pending_from; /* no event before this position is pending */
+};
+
+struct generator {
+    const struct generator_options *options;
+    rd_kafka_t *producer;
+    rd_kafka_topic_t *topic;
+    struct partition *partitions;
+    bool has_failed;
 };
 
 /* Keeps a rate by sleeping after small batches: about 20 a second below 10,000/s, every 2 ms above. */
@@ -42,7 +63,6 @@ struct throttle {
 };
 
 static volatile sig_atomic_t is_stopping;
-static int delivery_failures;
 
 static void on_signal(int signal_number)
 {
@@ -123,11 +143,24 @@ static size_t event_format(int64_t event, char *out)
 static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *arg)
 {
     (void)producer;
-    (void)arg;
-    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+    struct generator *generator = arg;
+    struct partition *partition = &generator->partitions[message->partition];
+    partition->pending_count--;
+    partition->pending_from = (int64_t)(intptr_t)message->_private + 1;
+    if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        if (!generator->has_failed)
+            fprintf(stderr, "clickevent-generator: could not deliver an event: %s\n", rd_kafka_err2str(message->err));
+        generator->has_failed = true;
         return;
-    if (delivery_failures++ == 0)
-        fprintf(stderr, "clickevent-generator: could not deliver an event: %s\n", rd_kafka_err2str(message->err));
+    }
+    /* A repeated request whose first answer was lost is confirmed without an offset. */
+    if (generator->options->resume && message->offset >= 0 && message->offset != partition->next_offset && !generator->has_failed) {
+        fprintf(stderr, "clickevent-generator: an event is at offset %" PRId64 " of %s-%" PRId32 " instead of %" PRId64
+                ": somebody else writes to this topic (a second generator?); stop it and start with an empty topic\n",
+                message->offset, generator->options->topic, message->partition, partition->next_offset);
+        generator->has_failed = true;
+    }
+    partition->next_offset++;
 }
 
 static void set(rd_kafka_conf_t *conf, const char *key, const char *value)
@@ -139,32 +172,47 @@ static void set(rd_kafka_conf_t *conf, const char *key, const char *value)
     }
 }
 
-static bool topic_exists(rd_kafka_t *producer, const char *name)
+/* Partitions of the topic; 0 = there is no such topic; -1 = the broker did not answer. Asks for all topics, because asking for one
+ * by name would make the broker create it with its own partition count. */
+static int32_t count_partitions(rd_kafka_t *producer, const char *name)
 {
-    /* All topics, because asking for one by name would make the broker create it with its own partition count. */
     const struct rd_kafka_metadata *metadata;
-    bool is_found = false;
-    if (rd_kafka_metadata(producer, 1, NULL, &metadata, 15000) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return false;
-    for (int i = 0; i < metadata->topic_cnt; i++)
-        is_found |= strcmp(metadata->topics[i].topic, name) == 0;
+    int32_t count = 0;
+    if (rd_kafka_metadata(producer, 1, NULL, &metadata, 2000) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return -1;
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        if (strcmp(metadata->topics[i].topic, name) == 0)
+            count = metadata->topics[i].partition_cnt;
+    }
     rd_kafka_metadata_destroy(metadata);
-    return is_found;
+    return count;
 }
 
-/* Creates the topic if it is not there; a broker that cannot do so creates it by itself at the first event. */
-static void create_topic(rd_kafka_t *producer, const struct generator_options *options)
+/* The topic's partitions as soon as a broker answers; -1 when this program is stopped before. */
+static int32_t await_broker(struct generator *generator)
 {
-    if (topic_exists(producer, options->topic))
-        return;
+    const struct generator_options *options = generator->options;
+    for (bool is_told = false; !is_stopping; is_told = true) {
+        int32_t count = count_partitions(generator->producer, options->topic);
+        if (count >= 0)
+            return count;
+        if (!is_told)
+            fprintf(stderr, "clickevent-generator: waiting for Kafka at %s\n", options->brokers);
+    }
+    return -1;
+}
+
+/* A broker that cannot create topics on request creates this one by itself at the first event. */
+static void create_topic(struct generator *generator)
+{
     char text[512];
-    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(options->topic, options->partitions, 1, text, sizeof text);
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(generator->options->topic, generator->options->partitions, 1, text, sizeof text);
     if (topic == NULL)
         return;
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(producer);
-    rd_kafka_AdminOptions_t *admin = rd_kafka_AdminOptions_new(producer, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(generator->producer);
+    rd_kafka_AdminOptions_t *admin = rd_kafka_AdminOptions_new(generator->producer, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     rd_kafka_AdminOptions_set_operation_timeout(admin, 10000, text, sizeof text);
-    rd_kafka_CreateTopics(producer, &topic, 1, admin, queue);
+    rd_kafka_CreateTopics(generator->producer, &topic, 1, admin, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 15000);
     if (event != NULL)
         rd_kafka_event_destroy(event);
@@ -173,82 +221,161 @@ static void create_topic(rd_kafka_t *producer, const struct generator_options *o
     rd_kafka_NewTopic_destroy(topic);
 }
 
-/* How many events each partition has already (--resume); zeros otherwise. Malloced. */
-static int64_t *partition_counts(rd_kafka_t *producer, const struct generator_options *options)
+/* The end offset of a partition that exists, as soon as its leader answers; -1 when this program is stopped before. */
+static int64_t await_end_offset(struct generator *generator, int32_t partition)
 {
-    int64_t *counts = heap_alloc_array((size_t)options->partitions, sizeof *counts);
-    for (int32_t p = 0; options->resume && p < options->partitions; p++) {
+    const char *topic = generator->options->topic;
+    rd_kafka_resp_err_t err_told = RD_KAFKA_RESP_ERR_NO_ERROR;
+    while (!is_stopping) {
         int64_t low = 0;
         int64_t high = 0;
-        rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(producer, options->topic, p, &low, &high, 30000);
-        if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
-            fprintf(stderr, "clickevent-generator: could not read the end of %s-%d: %s\n", options->topic, p, rd_kafka_err2str(err));
-            exit(EXIT_FAILURE);
-        }
-        counts[p] = high;
+        rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(generator->producer, topic, partition, &low, &high, 2000);
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+            return high;
+        if (err != err_told)
+            fprintf(stderr, "clickevent-generator: could not read the end of %s-%" PRId32 " yet: %s\n", topic, partition, rd_kafka_err2str(err));
+        err_told = err;
+        rd_kafka_poll(generator->producer, 100);
     }
-    return counts;
+    return -1;
+}
+
+/* Finds out how many events each partition has. False: stopped, or the topic is not one that this generator has written. */
+static bool resume(struct generator *generator, int32_t topic_partitions)
+{
+    const struct generator_options *options = generator->options;
+    if (topic_partitions != options->partitions) {
+        fprintf(stderr, "clickevent-generator: topic %s has %" PRId32 " partitions, but --partitions says %" PRId32
+                "; to go on with it, give the same number\n", options->topic, topic_partitions, options->partitions);
+        return false;
+    }
+    int64_t total = -1;
+    /* The ends stand still once the last request of a killed predecessor, which the broker may still hold, is through. */
+    for (int64_t total_before = -2; total != total_before;) {
+        total_before = total;
+        total = 0;
+        for (int32_t p = 0; p < options->partitions; p++) {
+            int64_t end = await_end_offset(generator, p);
+            if (end < 0)
+                return false;
+            generator->partitions[p].skip_count = generator->partitions[p].next_offset = end;
+            total += end;
+        }
+        if (total != total_before)
+            rd_kafka_poll(generator->producer, 300);
+    }
+    fprintf(stderr, "clickevent-generator: going on behind %" PRId64 " events in topic %s\n", total, options->topic);
+    return true;
+}
+
+/* Waits until this position is less than the allowed skew ahead of the oldest unconfirmed event: a consumer that reads one partition
+ * sooner than another, after an outage or a kill, finds no event later than its watermark allows. */
+static void skew_wait(struct generator *generator, int64_t position)
+{
+    int64_t skew_count = generator->options->max_skew_ms / EVENT_STEP_MS * PAGE_COUNT;
+    rd_kafka_poll(generator->producer, 0);
+    while (!is_stopping && !generator->has_failed) {
+        int64_t oldest = position;
+        for (int32_t p = 0; p < generator->options->partitions; p++) {
+            const struct partition *partition = &generator->partitions[p];
+            if (partition->pending_count > 0 && partition->pending_from < oldest)
+                oldest = partition->pending_from;
+        }
+        if (position - oldest <= skew_count)
+            return;
+        rd_kafka_poll(generator->producer, 10);
+    }
 }
 
 /* False when the event could not be queued. */
-static bool send_event(rd_kafka_t *producer, rd_kafka_topic_t *topic, int32_t partition, int64_t event)
+static bool send_event(struct generator *generator, int32_t partition, int64_t position, int64_t event)
 {
     char message[MESSAGE_BYTES_MAX];
     size_t length = event_format(event, message);
+    struct partition *state = &generator->partitions[partition];
     while (!is_stopping) {
-        if (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, message, length, NULL, 0, NULL) == 0)
+        if (rd_kafka_produce(generator->topic, partition, RD_KAFKA_MSG_F_COPY, message, length, NULL, 0, (void *)(intptr_t)position) == 0) {
+            if (state->pending_count++ == 0)
+                state->pending_from = position;
             return true;
+        }
         if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL) {
-            fprintf(stderr, "clickevent-generator: could not send to %s: %s\n", rd_kafka_topic_name(topic),
+            fprintf(stderr, "clickevent-generator: could not send to %s: %s\n", generator->options->topic,
                     rd_kafka_err2str(rd_kafka_last_error()));
+            generator->has_failed = true;
             return false;
         }
-        rd_kafka_poll(producer, 10);
+        rd_kafka_poll(generator->producer, 10);
     }
     return false;
 }
 
-static int generate(const struct generator_options *options)
+static void send_events(struct generator *generator)
+{
+    const struct generator_options *options = generator->options;
+    struct throttle throttle;
+    throttle_init(&throttle, options->rate);
+    for (int64_t position = 0; options->count == 0 || position < options->count; position++) {
+        int64_t event = event_at(position, options->out_of_orderness_ms);
+        int32_t partition = event_partition(event, options->partitions);
+        if (generator->partitions[partition].skip_count > 0) {
+            generator->partitions[partition].skip_count--;
+            continue;
+        }
+        if (options->max_skew_ms > 0)
+            skew_wait(generator, position);
+        else if ((position & 1023) == 0)
+            rd_kafka_poll(generator->producer, 0);
+        if (is_stopping || generator->has_failed || !send_event(generator, partition, position, event))
+            return;
+        throttle_wait(&throttle);
+    }
+}
+
+static rd_kafka_t *create_producer(struct generator *generator)
 {
     char text[512];
+    const struct generator_options *options = generator->options;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     set(conf, "bootstrap.servers", options->brokers);
+    set(conf, "client.id", "clickevent-generator");
     set(conf, "enable.idempotence", "true");
     set(conf, "linger.ms", options->rate > 0 && options->rate < 100000 ? "5" : "50");
     set(conf, "queue.buffering.max.messages", "200000");
     set(conf, "batch.num.messages", "10000");
+    set(conf, "reconnect.backoff.max.ms", "1000");
     set(conf, "message.timeout.ms", "0"); /* an event is never given up: windows must have exactly 1000 */
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
+    rd_kafka_conf_set_opaque(conf, generator);
     rd_kafka_t *producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
     if (producer == NULL) {
         fprintf(stderr, "clickevent-generator: %s\n", text);
         rd_kafka_conf_destroy(conf);
+    }
+    return producer;
+}
+
+static int generate(const struct generator_options *options)
+{
+    struct generator generator = {.options = options};
+    generator.producer = create_producer(&generator);
+    if (generator.producer == NULL)
         return EXIT_FAILURE;
-    }
-    create_topic(producer, options);
-    int64_t *already = partition_counts(producer, options);
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(producer, options->topic, NULL);
-    struct throttle throttle;
-    throttle_init(&throttle, options->rate);
-    bool is_ok = true;
-    for (int64_t position = 0; is_ok && !is_stopping && (options->count == 0 || position < options->count); position++) {
-        int64_t event = event_at(position, options->out_of_orderness_ms);
-        int32_t partition = event_partition(event, options->partitions);
-        if (already[partition] > 0) {
-            already[partition]--;
-            continue;
-        }
-        is_ok = send_event(producer, topic, partition, event);
-        if ((position & 1023) == 0)
-            rd_kafka_poll(producer, 0);
-        throttle_wait(&throttle);
-    }
-    while (rd_kafka_outq_len(producer) > 0 && !(is_stopping && rd_kafka_flush(producer, 5000) != RD_KAFKA_RESP_ERR_NO_ERROR))
-        rd_kafka_poll(producer, 50);
-    free(already);
-    rd_kafka_topic_destroy(topic);
-    rd_kafka_destroy(producer);
-    return is_ok && delivery_failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    generator.partitions = heap_alloc_array((size_t)options->partitions, sizeof *generator.partitions);
+    int32_t topic_partitions = await_broker(&generator);
+    if (topic_partitions == 0)
+        create_topic(&generator);
+    generator.has_failed = topic_partitions > 0 && options->resume && !resume(&generator, topic_partitions) && !is_stopping;
+    generator.topic = rd_kafka_topic_new(generator.producer, options->topic, NULL);
+    if (!generator.has_failed)
+        send_events(&generator);
+    while (rd_kafka_outq_len(generator.producer) > 0 &&
+           !(is_stopping && rd_kafka_flush(generator.producer, 5000) != RD_KAFKA_RESP_ERR_NO_ERROR))
+        rd_kafka_poll(generator.producer, 50);
+    rd_kafka_topic_destroy(generator.topic);
+    rd_kafka_destroy(generator.producer);
+    free(generator.partitions);
+    return generator.has_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static void usage(FILE *out)
@@ -262,6 +389,7 @@ static void usage(FILE *out)
           "  --partitions N                  partitions to spread over; the topic is created with them (1)\n"
           "  --out-of-orderness MS           send events up to this much event time out of order (0)\n"
           "  --resume                        go on behind the events that the topic has already\n"
+          "  --max-skew MS                   wait while an event this much event time older is unconfirmed (0 = never)\n"
           "  --help, --version\n",
           out);
 }
@@ -285,8 +413,9 @@ int main(int argc, char **argv)
         {"bootstrap.servers", required_argument, NULL, 'b'}, {"topic", required_argument, NULL, 't'},
         {"rate", required_argument, NULL, 'r'},              {"count", required_argument, NULL, 'n'},
         {"partitions", required_argument, NULL, 'p'},        {"out-of-orderness", required_argument, NULL, 'o'},
-        {"resume", no_argument, NULL, 'R'},                  {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},                 {0},
+        {"resume", no_argument, NULL, 'R'},                  {"max-skew", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},                    {"version", no_argument, NULL, 'v'},
+        {0},
     };
     for (int c; (c = getopt_long(argc, argv, "h", table, NULL)) != -1;) {
         switch (c) {
@@ -297,6 +426,7 @@ int main(int argc, char **argv)
         case 'p': options.partitions = (int32_t)parse_number("partitions", optarg, 10000); break;
         case 'o': options.out_of_orderness_ms = parse_number("out-of-orderness", optarg, 86400000); break;
         case 'R': options.resume = true; break;
+        case 's': options.max_skew_ms = parse_number("max-skew", optarg, 86400000); break;
         case 'h': usage(stdout); return EXIT_SUCCESS;
         case 'v': puts("clickevent-generator " MILLRACE_VERSION); return EXIT_SUCCESS;
         default: usage(stderr); return EXIT_FAILURE;
