@@ -28,7 +28,8 @@ LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 # Libraries of each part (Debian's packages, by pkg-config name).
 LIBS_common     := libuv jansson libxxhash nettle yaml-0.1 liblz4
-LIBS_jobmanager := libmicrohttpd
+# common/http: of the daemons, not of what runs user code.
+LIBS_http       := libmicrohttpd gnutls
 LIBS_runner     := rdkafka liblz4
 # The runner's allocator: batches and Kafka's messages are allocated by one thread and freed by another, which glibc makes a
 # contest for one arena's lock (make bench shows it). The sanitizers bring their own.
@@ -90,11 +91,11 @@ $(LIB)/libsupport.a: $(call objects,$(SRC_support))
 with_libmillrace = -L$(LIB) -Wl,--no-as-needed -lmillrace -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../lib'
 link = @mkdir -p $(@D); $(if $(Q),:,echo) ; $(CC) $(LDFLAGS) -o $@ $(1) $(2)
 $(BUILD)/bin/jobmanager: $(BUILD)/obj/jobmanager/main.o $(LIB)/libjobmanager.a $(COMMON_A)
-	$(call link,$^,$(call pkg,$(LIBS_jobmanager) $(LIBS_common)) -ldl -lm)
+	$(call link,$^,$(call pkg,$(LIBS_http) $(LIBS_common)) -ldl -lm)
 $(BUILD)/bin/job-compiler: $(call objects,$(SRC_compiler)) $(COMMON_A) | $(LIBMILLRACE)
 	$(call link,$^,$(with_libmillrace) $(call pkg,$(LIBS_common)) -ldl -lm)
 $(BUILD)/bin/taskmanager: $(BUILD)/obj/taskmanager/agent/main.o $(LIB)/libagent.a $(COMMON_A)
-	$(call link,$^,$(call pkg,$(LIBS_common)) -ldl -lm)
+	$(call link,$^,$(call pkg,$(LIBS_http) $(LIBS_common)) -ldl -lm)
 # The runner preloads libmillrace, so that user code that was linked against it resolves.
 $(BUILD)/bin/task-runner: $(BUILD)/obj/taskmanager/runner_main.o $(LIB)/librunner.a $(COMMON_A) | $(LIBMILLRACE)
 	$(call link,$^,$(ALLOCATOR) $(with_libmillrace) $(call pkg,$(LIBS_runner) $(LIBS_common)) -ldl -lm)
@@ -128,7 +129,7 @@ parts_of = $(if $(call includes,tests/support,$(1)),$(LIB)/libsupport.a) $(if $(
            $(if $(call includes,taskmanager/agent,$(1)),$(LIB)/libagent.a) \
            $(if $(call includes,taskmanager/[^a]\|tests/support,$(1)),$(LIB)/librunner.a) \
            $(if $(call includes,client/,$(1)),$(LIB)/libclient.a) $(COMMON_A)
-LIBS_all := check rdkafka libmicrohttpd libcurl $(LIBS_common)
+LIBS_all := check rdkafka $(LIBS_http) libcurl $(LIBS_common)
 # $(call test_program,directory,source)
 define test_program
 $(BUILD)/$(1)/$(basename $(notdir $(2))): $(BUILD)/obj/$(2:.c=.o) $(3) $(call parts_of,$(2))

@@ -19,8 +19,6 @@
 #include <unistd.h>
 
 #define LOGGER "StandaloneSessionClusterEntrypoint"
-#define REST_CONNECTIONS_MAX 512
-#define REST_IDLE_TIMEOUT_S 60
 #define LINKS_CLOSE_MS 1500
 
 /* ---- time ---- */
@@ -276,36 +274,10 @@ static struct error *start_rpc(struct jobmanager *jobmanager)
     return NULL;
 }
 
-static const char *numeric_address(const char *address)
-{
-    if (address[0] == '\0')
-        return "0.0.0.0";
-    return strcmp(address, "localhost") == 0 ? "127.0.0.1" : address;
-}
-
 static struct error *start_rest(struct jobmanager *jobmanager)
 {
     const struct config *config = jobmanager->config;
-    uint16_t first = (uint16_t)config_int(config, OPTION_REST_PORT);
-    uint16_t last = first;
-    if (config_is_set(config, OPTION_REST_BIND_PORT))
-        config_ports(config, OPTION_REST_BIND_PORT, &first, &last);
-    struct rest_server_options options = {
-        .bind_address = numeric_address(config_text(config, OPTION_REST_BIND_ADDRESS)),
-        .port = first,
-        .content_bytes_max = (uint64_t)config_bytes(config, OPTION_REST_UPLOAD_MAX),
-        .idle_timeout_s = REST_IDLE_TIMEOUT_S,
-        .connections_max = REST_CONNECTIONS_MAX,
-        .upload_directory = jobmanager->programs->upload_directory,
-    };
-    struct error *err = rest_server_create(jobmanager, jobmanager->loop, &options, &jobmanager->rest);
-    while (err != NULL && options.port < last) {
-        error_free(err);
-        options.port++;
-        err = rest_server_create(jobmanager, jobmanager->loop, &options, &jobmanager->rest);
-    }
-    if (err != NULL)
-        return err;
+    TRY(rest_server_create(jobmanager, jobmanager->loop, &jobmanager->rest));
     const char *host = config_text(config, OPTION_REST_ADDRESS);
     if (host[0] == '\0')
         host = config_text(config, OPTION_JOBMANAGER_RPC_ADDRESS);

@@ -5,7 +5,7 @@
 #   mk/install-deps.sh deep     also for make fuzz and make tidy-deep: clang and its tools, cppcheck
 set -eu
 
-build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev
+build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev
        libxxhash-dev nettle-dev libyaml-dev liblz4-dev libmimalloc-dev"
 check="check python3 openjdk-17-jre-headless maven kcat curl"
 deep="clang libclang-rt-14-dev clang-tidy cppcheck"

@@ -50,12 +50,12 @@ static bool has_suffix(const char *name, const char *suffix)
 
 void handle_jar_upload(struct jobmanager *jobmanager, struct rest_request *request)
 {
-    const struct rest_upload *upload = &request->upload;
+    const struct http_upload *upload = &request->http->upload;
     uint64_t size_max = (uint64_t)config_bytes(jobmanager->config, OPTION_BLOB_SIZE_MAX);
     if (!is_enabled(jobmanager, request))
         return;
-    if (request->upload_count != 1) {
-        rest_reply_error(request, 400, EX_REST ": Exactly 1 file must be sent, received %u.\n", request->upload_count);
+    if (request->http->upload_count != 1) {
+        rest_reply_error(request, 400, EX_REST ": Exactly 1 file must be sent, received %u.\n", request->http->upload_count);
         return;
     }
     if (!has_suffix(upload->name, ".jar") && !has_suffix(upload->name, ".so")) {

@@ -71,9 +71,9 @@ static bool take_args(struct run *run, json_t *body)
         char *copy = heap_strdup(word);
         vec_push(&run->args, copy);
     }
-    for (size_t i = 0; run->args.count == 0 && i < run->request->query.count; i++) {
-        if (strcmp(run->request->query.items[i].name, "programArg") == 0) {
-            char *copy = heap_strdup(run->request->query.items[i].value);
+    for (size_t i = 0; run->args.count == 0 && i < run->request->http->query.count; i++) {
+        if (strcmp(run->request->http->query.items[i].name, "programArg") == 0) {
+            char *copy = heap_strdup(run->request->http->query.items[i].value);
             vec_push(&run->args, copy);
         }
     }

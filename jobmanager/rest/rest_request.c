@@ -1,12 +1,39 @@
 /* Parameters, bodies and error answers of REST requests (rest_request.h). Thread: the jobmanager's loop. */
 #include "jobmanager/rest/rest_request.h"
 
+#include "common/base/check.h"
 #include "common/base/heap.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ---- life ---- */
+
+struct rest_request *rest_request_create(struct http_request *http)
+{
+    struct rest_request *request = heap_new(struct rest_request);
+    request->http = http;
+    request->method = http->method == HTTP_HEAD ? HTTP_GET : http->method;
+    request->url = http->path;
+    http->user = request;
+    return request;
+}
+
+void rest_request_destroy(struct rest_request *request)
+{
+    for (size_t i = 0; i < request->path_param_count; i++) {
+        free(request->path_params[i].name);
+        free(request->path_params[i].value);
+    }
+    free(request);
+}
+
+void rest_request_defer(struct rest_request *request)
+{
+    http_request_defer(request->http);
+}
 
 /* ---- parameters ---- */
 
@@ -21,11 +48,7 @@ const char *rest_path_param(const struct rest_request *request, const char *name
 
 const char *rest_query_param(const struct rest_request *request, const char *name)
 {
-    for (size_t i = 0; i < request->query.count; i++) {
-        if (strcmp(request->query.items[i].name, name) == 0)
-            return request->query.items[i].value;
-    }
-    return NULL;
+    return http_request_query(request->http, name);
 }
 
 static void reply_unresolved(struct rest_request *request, const char *kind, const char *name, const char *value)
@@ -76,12 +99,12 @@ static bool is_blank(const char *text)
 
 bool rest_body_json(struct rest_request *request, const char *format_name, json_t **out)
 {
-    if (is_blank(str_buf_text(&request->body))) {
+    if (is_blank(str_buf_text(&request->http->body))) {
         *out = json_object();
         return true;
     }
     json_error_t error;
-    json_t *json = json_loadb(request->body.text, request->body.length, 0, &error);
+    json_t *json = json_loadb(request->http->body.text, request->http->body.length, 0, &error);
     if (json != NULL && json_is_object(json)) {
         *out = json;
         return true;
@@ -157,33 +180,24 @@ bool rest_member_int(struct rest_request *request, const char *format_name, json
     return false;
 }
 
-/* ---- error answers ---- */
+/* ---- answers ---- */
 
-/* Text that came from outside may be no UTF-8, which JSON cannot hold: every bad byte becomes '?'. */
-static json_t *json_text(const char *text)
+void rest_reply_json(struct rest_request *request, int status, json_t *json)
 {
-    json_t *json = json_string(text);
-    if (json != NULL)
-        return json;
-    char *copy = heap_strdup(text);
-    for (char *p = copy; *p != '\0'; p++) {
-        if ((unsigned char)*p >= 0x80)
-            *p = '?';
-    }
-    json = json_string(copy);
-    free(copy);
-    return json;
+    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15));
+    check(text != NULL);
+    json_decref(json);
+    http_reply_take(request->http, status, "application/json; charset=UTF-8", text, strlen(text));
 }
 
-static void reply_errors(struct rest_request *request, int status, const char *first, const char *second)
+void rest_reply_text(struct rest_request *request, int status, const void *text, size_t length)
 {
-    json_t *errors = json_array();
-    json_array_append_new(errors, json_text(first));
-    if (second != NULL)
-        json_array_append_new(errors, json_text(second));
-    json_t *body = json_object();
-    json_object_set_new(body, "errors", errors);
-    rest_reply_json(request, status, body);
+    http_reply_copy(request->http, status, "text/plain", text, length);
+}
+
+void rest_reply_file(struct rest_request *request, int fd, uint64_t size_bytes)
+{
+    http_reply_fd(request->http, "text/plain", fd, size_bytes);
 }
 
 void rest_reply_error(struct rest_request *request, int status, const char *format, ...)
@@ -191,11 +205,11 @@ void rest_reply_error(struct rest_request *request, int status, const char *form
     va_list args;
     va_start(args, format);
     char *text;
-    int length = vasprintf(&text, format, args);
+    if (vasprintf(&text, format, args) < 0)
+        text = heap_strdup("out of memory");
     va_end(args);
-    reply_errors(request, status, length >= 0 ? text : "out of memory", NULL);
-    if (length >= 0)
-        free(text);
+    http_reply_errors(request->http, status, text, NULL);
+    free(text);
 }
 
 void rest_reply_internal(struct rest_request *request, const char *format, ...)
@@ -208,7 +222,7 @@ void rest_reply_internal(struct rest_request *request, const char *format, ...)
         message = heap_strdup("out of memory");
     va_end(args);
     str_buf_printf(&text, "<Exception on server side:\n%s\n\nEnd of exception on server side>", message);
-    reply_errors(request, 500, "Internal server error.", str_buf_text(&text));
+    http_reply_errors(request->http, 500, "Internal server error.", str_buf_text(&text));
     free(message);
     str_buf_finish(&text);
 }

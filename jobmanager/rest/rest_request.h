@@ -1,15 +1,12 @@
-/* One HTTP request and its answer, as handlers see it. A handler answers exactly once, at once or later:
- *   at once: calls one of rest_reply_* before it returns
- *   later:   calls rest_request_defer, keeps the pointer, and calls rest_reply_* on the loop when the result is there.
- *            When the client has gone meanwhile, the request stays valid and the answer is dropped.
+/* A request of the REST API as its handlers see it: an HTTP request (http_request.h) with the parameters of its path. The rules of
+ * answering are the same: exactly once, at once or after rest_request_defer.
  * Thread: the jobmanager's loop. Owner: the REST server; after the reply a handler must not touch it. */
 #ifndef MILLRACE_REST_REST_REQUEST_H
 #define MILLRACE_REST_REST_REQUEST_H
 
-#include "common/base/digest.h"
 #include "common/base/error.h"
 #include "common/base/id.h"
-#include "common/base/str_buf.h"
+#include "common/http/http_request.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -26,41 +23,22 @@
 #define EX_FILE "java.io.FileNotFoundException"
 #define EX_COMPLETION "java.util.concurrent.CompletionException"
 
-enum rest_method { REST_GET, REST_POST, REST_PATCH, REST_PUT, REST_DELETE, REST_METHOD_OTHER };
-
 struct rest_param {
     char *name;
     char *value;
 };
 
-struct rest_query {
-    struct rest_param *items;
-    size_t count;
-    size_t capacity;
-};
-
-/* A file that came in a multipart body; it lies at path until somebody renames it, and is removed with the request. */
-struct rest_upload {
-    char *name; /* base name as the client sent it */
-    char *path;
-    char sha256[DIGEST_HEX_LENGTH + 1];
-    uint64_t size_bytes;
-};
-
 struct rest_request {
-    /* public, read-only */
-    enum rest_method method;
-    char *url;                        /* as asked, without the query */
+    enum http_method method;
+    const char *url;           /* as asked, decoded, without the query */
+    struct http_request *http; /* query, body, upload */
     struct rest_param path_params[REST_PARAM_MAX];
     size_t path_param_count;
-    struct rest_query query;
-    struct str_buf body;              /* not of multipart requests */
-    struct rest_upload upload;        /* upload.path NULL: none */
-    unsigned upload_count;
-    /* private to rest_server.c */
-    struct rest_server *server;
-    void *exchange;
 };
+
+/* As the user of an HTTP request, freed with it. HEAD becomes GET: the server sends no body then. */
+struct rest_request *rest_request_create(struct http_request *http);
+void rest_request_destroy(struct rest_request *request);
 
 /* Borrowed; NULL when absent. */
 const char *rest_path_param(const struct rest_request *request, const char *name);

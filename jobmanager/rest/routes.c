@@ -6,14 +6,14 @@
 #include <string.h>
 
 struct route {
-    enum rest_method method;
+    enum http_method method;
     const char *path;
     void (*handler)(struct jobmanager *jobmanager, struct rest_request *request);
 };
 
 static const struct route routes[] = {
 #define UPLOAD(path)
-#define ROUTE(method, path, handler, doc) {REST_##method, path, handle_##handler},
+#define ROUTE(method, path, handler, doc) {HTTP_##method, path, handle_##handler},
 #include "jobmanager/rest/routes.def"
 #undef ROUTE
 #undef UPLOAD
@@ -56,7 +56,7 @@ static bool path_matches(const char *pattern, const char *url, struct rest_reque
     return *pattern == '\0' && (*url == '\0' || strcmp(url, "/") == 0);
 }
 
-bool rest_route_takes_upload(enum rest_method method, const char *url)
+bool rest_route_takes_upload(enum http_method method, const char *url)
 {
     static const char *const uploads[] = {
 #define UPLOAD(path) path,
@@ -66,7 +66,7 @@ bool rest_route_takes_upload(enum rest_method method, const char *url)
 #undef UPLOAD
     };
     for (size_t i = 0; i < sizeof uploads / sizeof uploads[0]; i++) {
-        if (method == REST_POST && path_matches(uploads[i], strip_version(url), NULL))
+        if (method == HTTP_POST && path_matches(uploads[i], strip_version(url), NULL))
             return true;
     }
     return false;
@@ -83,7 +83,7 @@ void rest_dispatch(struct jobmanager *jobmanager, struct rest_request *request)
         }
     }
     /* Flink looks for a static file on an unknown GET path. */
-    if (request->method == REST_GET)
+    if (request->method == HTTP_GET)
         rest_reply_error(request, 404, "Unable to load requested file %s.", strcmp(request->url, "/") == 0 ? "/index.html" : request->url);
     else
         rest_reply_error(request, 404, "Not found: %s", request->url);

@@ -30,11 +30,12 @@ RUNNER_AND_AGENT = {"taskmanager/agent/runner_contract.h"}
 LIBRARY_HOME = {
     "librdkafka/": ("taskmanager/connectors/kafka/",),
     "curl/": ("client/rest/",),
-    "microhttpd.h": ("jobmanager/rest/",),
+    "microhttpd.h": ("common/http/",),
+    "gnutls/": ("common/http/",),
     "yaml.h": ("common/config/",),
     "nettle/": ("common/base/",),
     "lz4.h": ("taskmanager/net/",),
-    "uv.h": ("common/loop/", "common/rpc/", "jobmanager/", "taskmanager/agent/", "taskmanager/task/", "taskmanager/net/"),
+    "uv.h": ("common/loop/", "common/http/", "common/rpc/", "jobmanager/", "taskmanager/agent/", "taskmanager/task/", "taskmanager/net/"),
 }
 NO_LOOP = ("jobmanager/core/", "jobmanager/compiler/")
 FREE = ("tests/", "deploy/playground/tools/")

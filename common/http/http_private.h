@@ -1,0 +1,100 @@
+/* What the files of common/http share: servers, their connections, and the requests on them. Private. Thread: the loop's. */
+#ifndef MILLRACE_HTTP_HTTP_PRIVATE_H
+#define MILLRACE_HTTP_HTTP_PRIVATE_H
+
+#include "common/http/http_server.h"
+#include "common/http/http_upload.h"
+
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <uv.h>
+
+#define HTTP_LOGGER "HttpServer"
+
+enum http_phase {
+    PHASE_IDLE,    /* no byte of a request is known of */
+    PHASE_HEADERS, /* behind the request line */
+    PHASE_BODY,
+    PHASE_WORKING, /* a handler has it */
+    PHASE_SENDING,
+};
+
+struct http_connection {
+    struct http_server *server;
+    struct http_connection *previous, *next;
+    struct MHD_Connection *mhd;
+    int fd;
+    struct in6_addr address; /* IPv4 as mapped */
+    enum http_phase phase;
+    int64_t phase_since_ms;
+    uint64_t phase_bytes;    /* BODY: received in this phase; SENDING: acknowledged when it began */
+    uint64_t response_bytes; /* in memory for it, counted in the server's */
+    int64_t half_closed_ms;  /* 0: the other side has not said that it is done */
+    int linger_fd;           /* -1; else a duplicate that becomes a linger when the connection is closed */
+    bool is_suspended;       /* waits for us, so no deadline counts */
+    bool is_cut;             /* shut down; libmicrohttpd closes it soon */
+};
+
+/* A socket that is kept for a little while after its connection was closed with unread input, so that the kernel does not
+ * reset it before the other side has read the answer (RFC 9112, 9.6). */
+struct http_linger {
+    struct http_server *server;
+    struct http_linger *previous, *next;
+    uv_poll_t poll;
+    int fd;
+    int64_t until_ms;
+    uint64_t bytes_left; /* to be read and dropped */
+};
+
+struct http_exchange {
+    struct http_request request; /* first: one is cast to the other */
+    struct http_server *server;
+    struct http_exchange *previous, *next;
+    struct http_connection *connection; /* NULL: the client has gone */
+    struct http_upload_writer *upload;
+    uint64_t body_limit;
+    uint64_t received_bytes;
+    int64_t suspended_ms; /* since; 0: is not suspended */
+    bool has_headers;
+};
+
+struct http_server {
+    struct http_server_options options;
+    uv_loop_t *loop;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    uv_idle_t kick;        /* runs the daemon soon after a resume */
+    uv_timer_t sweep;      /* deadlines */
+    uv_poll_t watch;       /* an epoll set of all sockets, for half-closed ones */
+    int watch_fd;
+    struct http_exchange exchanges;     /* list heads */
+    struct http_connection connections;
+    struct http_linger lingers;
+    uint32_t connection_count;
+    uint32_t linger_count;
+    uint64_t response_bytes;
+    uint64_t upload_number;
+    uint16_t port;
+    unsigned open_handles;
+    bool is_closing;
+};
+
+/* ---- http_connection.c ---- */
+
+void http_connection_notify(void *server, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code);
+struct http_connection *http_connection_of(struct MHD_Connection *mhd);
+void http_connection_enter(struct http_connection *connection, enum http_phase phase);
+/* Sends an answer of bytes past libmicrohttpd, for a request whose rest is not wanted any more; the caller closes the connection. */
+void http_connection_send_past(struct http_connection *connection, const struct http_reply *reply);
+/* Closes soon, without an answer. */
+void http_connection_cut(struct http_connection *connection);
+/* Input may come that nobody will read: keep the socket for a while after the connection has gone. */
+void http_connection_linger(struct http_connection *connection);
+/* Counts an answer in memory, and cuts the slowest reader when there is too much of them. */
+void http_connection_hold_response(struct http_connection *connection, uint64_t bytes);
+MUST_CHECK struct error *http_watch_start(struct http_server *server);
+void http_watch_stop(struct http_server *server);
+void http_server_on_handle_closed(uv_handle_t *handle);
+
+#endif
