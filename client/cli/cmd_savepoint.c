@@ -58,6 +58,8 @@ static struct error *outcome(struct rest_client *client, const char *path, const
     if (err != NULL)
         return err;
     const json_t *cause = json_object_get(operation, "failure-cause");
+    if (cause == NULL)
+        cause = json_object_get(operation, "failureCause"); /* of a checkpoint */
     const json_t *value = json_object_get(operation, member);
     if (cause != NULL)
         err = cli_error_of_cause(cause);

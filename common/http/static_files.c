@@ -84,6 +84,7 @@ const char *static_files_content_type(const char *path)
         {".json", "application/json; charset=utf-8"},
         {".map", "application/json; charset=utf-8"},
         {".txt", "text/plain; charset=utf-8"},
+        {".xml", "application/xml"},
         {".svg", "image/svg+xml"},
         {".png", "image/png"},
         {".jpg", "image/jpeg"},

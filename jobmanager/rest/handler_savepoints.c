@@ -218,8 +218,9 @@ static void reply_operation(struct rest_request *request, const struct operation
         return;
     }
     json_t *result = json_object();
+    /* CheckpointInfo spells its members otherwise than SavepointInfo does, and Flink's client waits until it finds them. */
     if (operation->error_class != NULL)
-        put_json(result, "failure-cause", failure_of(operation));
+        put_json(result, operation->kind == OPERATION_CHECKPOINT ? "failureCause" : "failure-cause", failure_of(operation));
     else if (operation->kind == OPERATION_SAVEPOINT)
         put_json(result, "location", json_sprintf("file:%s", operation->location != NULL ? operation->location : ""));
     else if (operation->kind == OPERATION_CHECKPOINT)

@@ -582,6 +582,9 @@ START_TEST(operations_are_polled)
     /* The same request again does not start a second operation. */
     expect(&fixture, "POST", "/jobs/" NO_JOB "/stop", "{\"triggerId\": \"00000000000000000000000000000001\"}", 202, "request-id");
     expect_result(&fixture, "/jobs/" NO_JOB "/savepoints/00000000000000000000000000000001", EX_NO_JOB);
+    /* CheckpointInfo has another spelling than SavepointInfo. */
+    expect(&fixture, "POST", "/jobs/" NO_JOB "/checkpoints", "{\"triggerId\": \"00000000000000000000000000000004\"}", 202, "request-id");
+    expect_result(&fixture, "/jobs/" NO_JOB "/checkpoints/00000000000000000000000000000004", "{\"failureCause\":{\"class\":\"");
     struct job *job = run_job(&fixture, "{\"jobId\": \"0000000000000000000000000000000a\"}");
     start_tasks(&fixture, job);
     const char *base = "/jobs/0000000000000000000000000000000a";
