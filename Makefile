@@ -35,6 +35,8 @@ LIBS_runner     := rdkafka liblz4
 # contest for one arena's lock (make bench shows it). The sanitizers bring their own.
 ALLOCATOR       := $(if $(SAN),,-Wl$(comma)--no-as-needed -lmimalloc -Wl$(comma)--as-needed)
 LIBS_client     := libcurl jansson
+# What uses librdkafka's threads under the thread sanitizer.
+TSAN_THREADS    := $(if $(filter thread,$(SAN)),$(BUILD)/obj/tests/support/c11_threads.o)
 pkg = $(shell pkg-config --libs $(1) 2>/dev/null)
 
 sources = $(sort $(foreach d,$(1),$(shell find $(d) -name '*.c' 2>/dev/null)))
@@ -51,7 +53,7 @@ SRC_api        := $(filter-out %_test.c,$(wildcard client/api/*.c))
 SRC_jobs       := $(wildcard deploy/playground/jobs/*.c client/examples/*.c)
 SRC_tools      := $(wildcard deploy/playground/tools/*.c)
 SRC_unit       := $(call sources,tests/unit)
-SRC_support    := $(wildcard tests/support/*.c)
+SRC_support    := $(filter-out tests/support/c11_threads.c,$(wildcard tests/support/*.c))
 
 LIB = $(BUILD)/lib
 COMMON_A := $(LIB)/libcommon.a
@@ -97,7 +99,7 @@ $(BUILD)/bin/job-compiler: $(call objects,$(SRC_compiler)) $(COMMON_A) | $(LIBMI
 $(BUILD)/bin/taskmanager: $(BUILD)/obj/taskmanager/agent/main.o $(LIB)/libagent.a $(COMMON_A)
 	$(call link,$^,$(call pkg,$(LIBS_http) $(LIBS_common)) -ldl -lm)
 # The runner preloads libmillrace, so that user code that was linked against it resolves.
-$(BUILD)/bin/task-runner: $(BUILD)/obj/taskmanager/runner_main.o $(LIB)/librunner.a $(COMMON_A) | $(LIBMILLRACE)
+$(BUILD)/bin/task-runner: $(BUILD)/obj/taskmanager/runner_main.o $(TSAN_THREADS) $(LIB)/librunner.a $(COMMON_A) | $(LIBMILLRACE)
 	$(call link,$^,$(ALLOCATOR) $(with_libmillrace) $(call pkg,$(LIBS_runner) $(LIBS_common)) -ldl -lm)
 $(BUILD)/bin/flink: $(BUILD)/obj/client/cli/main.o $(LIB)/libclient.a $(COMMON_A)
 	$(call link,$^,$(call pkg,$(LIBS_client) $(LIBS_common)) -ldl -lm)
@@ -117,7 +119,7 @@ endef
 $(foreach s,$(SRC_jobs),$(eval $(call job_rule,$(s))))
 
 define tool_rule
-$(BUILD)/bin/$(subst _,-,$(basename $(notdir $(1)))): $(BUILD)/obj/$(1:.c=.o) $(COMMON_A)
+$(BUILD)/bin/$(subst _,-,$(basename $(notdir $(1)))): $(BUILD)/obj/$(1:.c=.o) $(TSAN_THREADS) $(COMMON_A)
 	$$(call link,$$^,$$(call pkg,rdkafka $(LIBS_common)) -ldl -lm)
 endef
 $(foreach s,$(SRC_tools),$(eval $(call tool_rule,$(s))))
@@ -137,7 +139,7 @@ $(BUILD)/$(1)/$(basename $(notdir $(2))): $(BUILD)/obj/$(2:.c=.o) $(3) $(call pa
 	    -rdynamic $(if $(filter bench,$(1)),$$(ALLOCATOR)) $$(call pkg,$(LIBS_all)) -ldl -lm)
 endef
 unit: $(UNIT)
-$(foreach s,$(SRC_unit),$(eval $(call test_program,tests,$(s),)))
+$(foreach s,$(SRC_unit),$(eval $(call test_program,tests,$(s),$(TSAN_THREADS))))
 
 clean:
 	rm -rf build

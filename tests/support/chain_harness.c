@@ -263,7 +263,7 @@ void chain_harness_snapshot(struct chain_harness *harness, const char *directory
 {
     struct snapshot *snapshot = snapshot_create();
     json_t *cut;
-    require(operator_chain_snapshot(harness->chain, checkpoint, snapshot, &cut));
+    require(operator_chain_snapshot(harness->chain, &(struct chain_cut){.checkpoint_id = checkpoint}, snapshot, &cut));
     json_object_update(books, cut);
     json_decref(cut);
     /* The head's context knows subtask and key groups; here they are derived again. */

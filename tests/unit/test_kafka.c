@@ -5,7 +5,6 @@
 #include "common/base/log.h"
 #include "common/base/str_buf.h"
 #include "taskmanager/connectors/kafka/kafka_transaction.h"
-#include "tests/support/c11_threads.h"
 #include "tests/support/local_job.h"
 #include "tests/unit/run_suite.h"
 
