@@ -1,8 +1,6 @@
-/* Metrics that tasks report (METRICS messages), kept with their execution (execution->metrics) as
- *   {"values": {name: number or text}, "rates": {name: per second}, "samples": [[ms, values], …], "operators": […]}
- * values are the task's own under Flink's names ("numRecordsIn") and its operators' with the operator's name before
- * ("ClickEvent_Counter.numRecordsIn"). Rates are over the last few reports. They stay when the task has ended.
- * Thread: the loop. */
+/* The figures of tasks, jobs and the cluster, under Flink's names (common/metrics/metric_names.def): for REST and for Prometheus.
+ * What tasks report (METRICS messages) is kept with their execution as common/metrics/task_report.h folds it (execution->metrics);
+ * it stays when the task has ended. Thread: the loop. */
 #ifndef MILLRACE_JOBMANAGER_JOB_METRICS_H
 #define MILLRACE_JOBMANAGER_JOB_METRICS_H
 
@@ -20,7 +18,10 @@ struct io_metrics {
 struct io_metrics job_metrics_io(const struct execution *execution);
 /* A value or rate by Flink's name; false when the task has none of it. Texts count as absent. */
 bool job_metrics_number(const struct execution *execution, const char *name, double *out);
-/* All values and rates: a new object name -> number or text. */
+/* All values and rates of the task and, with the operator's name in front, of its operators: a new object name -> number or text. */
 json_t *job_metrics_all(const struct execution *execution);
+/* Of a job, and of the jobmanager: new objects name -> number or text. */
+json_t *job_metrics_job(const struct jobmanager *jobmanager, const struct job *job);
+json_t *job_metrics_cluster(const struct jobmanager *jobmanager);
 
 #endif

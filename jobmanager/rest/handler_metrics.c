@@ -3,7 +3,6 @@
 #include "common/base/heap.h"
 #include "common/base/vec.h"
 #include "jobmanager/job_metrics.h"
-#include "jobmanager/process_stats.h"
 #include "jobmanager/rest/handlers.h"
 #include "jobmanager/rest/json_build.h"
 #include "jobmanager/rest/views.h"
@@ -141,53 +140,13 @@ static void reply_aggregated(struct rest_request *request, json_t *sources)
 
 /* ---- jobs ---- */
 
-/* Time that the job has been in a state, while it is in it. */
-static int64_t time_in(const struct job *job, enum job_state state, int64_t now_ms)
-{
-    return job->state == state ? now_ms - job->timestamps[state] : 0;
-}
-
-static json_t *job_values(const struct job *job, int64_t now_ms)
-{
-    const struct checkpoint_stats *stats = &job->checkpoints;
-    const struct checkpoint *latest = stats->latest_completed;
-    json_t *json = json_object();
-    put_int(json, "numRestarts", job->restart_count);
-    put_int(json, "fullRestarts", job->restart_count);
-    put_int(json, "uptime", job->state == JOB_RUNNING ? now_ms - job->timestamps[JOB_RUNNING] : job_state_is_terminal(job->state) ? -1 : 0);
-    put_int(json, "downtime", job->state == JOB_RESTARTING ? now_ms - job->timestamps[JOB_RESTARTING] : job_state_is_terminal(job->state) ? -1 : 0);
-    put_int(json, "createdTime", time_in(job, JOB_CREATED, now_ms));
-    put_int(json, "initializingTime", time_in(job, JOB_INITIALIZING, now_ms));
-    bool is_deploying = job->state == JOB_RUNNING &&
-                        job->state_counts[EXECUTION_RUNNING] + job->state_counts[EXECUTION_FINISHED] < job->task_count;
-    put_int(json, "deployingTime", is_deploying ? now_ms - job->timestamps[JOB_RUNNING] : 0);
-    put_int(json, "runningTime", time_in(job, JOB_RUNNING, now_ms));
-    put_int(json, "restartingTime", time_in(job, JOB_RESTARTING, now_ms));
-    put_int(json, "cancellingTime", time_in(job, JOB_CANCELLING, now_ms));
-    put_int(json, "failingTime", time_in(job, JOB_FAILING, now_ms));
-    put_int(json, "totalNumberOfCheckpoints", (int64_t)stats->counts.total);
-    put_int(json, "numberOfInProgressCheckpoints", (int64_t)stats->counts.in_progress);
-    put_int(json, "numberOfCompletedCheckpoints", (int64_t)stats->counts.completed);
-    put_int(json, "numberOfFailedCheckpoints", (int64_t)stats->counts.failed);
-    put_int(json, "lastCompletedCheckpointId", latest != NULL ? (int64_t)latest->id : -1);
-    put_int(json, "lastCheckpointDuration", latest != NULL ? latest->complete_ms - latest->trigger_ms : -1);
-    put_int(json, "lastCheckpointSize", latest != NULL ? latest->bytes : -1);
-    put_int(json, "lastCheckpointFullSize", latest != NULL ? latest->bytes : -1);
-    put_int(json, "lastCheckpointProcessedData", latest != NULL ? latest->processed_bytes : -1);
-    put_int(json, "lastCheckpointPersistedData", latest != NULL ? 0 : -1);
-    put_int(json, "lastCheckpointRestoreTimestamp", stats->restored.is_set ? stats->restored.restore_ms : -1);
-    json_object_set_new(json, "lastCheckpointExternalPath",
-                        latest != NULL && latest->directory != NULL ? json_sprintf("file:%s", latest->directory) : json_string("n/a"));
-    return json;
-}
-
 void handle_job_metrics(struct jobmanager *jobmanager, struct rest_request *request)
 {
     struct id id;
     if (!rest_path_id(request, "jobid", &id))
         return;
     const struct job *job = coordinator_job(jobmanager->coordinator, id);
-    reply_metrics(request, job != NULL ? job_values(job, jobmanager_now_ms(jobmanager)) : json_object());
+    reply_metrics(request, job != NULL ? job_metrics_job(jobmanager, job) : json_object());
 }
 
 void handle_jobs_metrics(struct jobmanager *jobmanager, struct rest_request *request)
@@ -198,7 +157,7 @@ void handle_jobs_metrics(struct jobmanager *jobmanager, struct rest_request *req
     for (size_t i = 0; i < jobs->count; i++) {
         const struct job *job = jobs->entries[i].value;
         if (list_has(wanted, id_format(job->id).hex))
-            json_array_append_new(sources, job_values(job, jobmanager_now_ms(jobmanager)));
+            json_array_append_new(sources, job_metrics_job(jobmanager, job));
     }
     reply_aggregated(request, sources);
 }
@@ -272,18 +231,7 @@ void handle_vertex_jm_operator_metrics(struct jobmanager *jobmanager, struct res
 
 void handle_jobmanager_metrics(struct jobmanager *jobmanager, struct rest_request *request)
 {
-    const struct coordinator *core = jobmanager->coordinator;
-    int64_t running = 0;
-    for (size_t i = 0; i < core->jobs.count; i++) {
-        const struct job *job = core->jobs.entries[i].value;
-        running += !job_state_is_terminal(job->state);
-    }
-    json_t *json = process_stats_metrics();
-    put_int(json, "taskSlotsAvailable", core->free_slot_count);
-    put_int(json, "taskSlotsTotal", core->slot_count);
-    put_int(json, "numRegisteredTaskManagers", (int64_t)core->taskmanagers.count);
-    put_int(json, "numRunningJobs", running);
-    reply_metrics(request, json);
+    reply_metrics(request, job_metrics_cluster(jobmanager));
 }
 
 static json_t *taskmanager_values(const struct jobmanager *jobmanager, const struct taskmanager *taskmanager)

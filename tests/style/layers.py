@@ -4,7 +4,7 @@ import re
 
 from . import tree
 
-COMMON_RANK = {"base": 0, "config": 1, "types": 1, "loop": 1, "fs": 1, "columnar": 2, "http": 2, "metrics": 2, "rpc": 3, "blob": 3,
+COMMON_RANK = {"base": 0, "config": 1, "types": 1, "loop": 1, "fs": 1, "columnar": 2, "http": 2, "metrics": 3, "rpc": 3, "blob": 3,
                "graph": 3, "checkpoint": 3}
 
 # Longest prefix wins: folder -> prefixes it may include besides its own.
