@@ -12,7 +12,7 @@
 #include <xxhash.h>
 
 #define STATE_NAME "source-splits"
-#define STATE_VERSION 1
+#define STATE_VERSION 2 /* 1: without the time of the last record */
 #define TICK_MS 200
 #define TICK_NS (INT64_C(1000000) * TICK_MS)
 /* A process that was stopped for a while must not take its own absence for the split's: one look adds at most this. */
@@ -42,7 +42,11 @@ static struct error *parse_on_error(const json_t *options, const struct source_r
 struct error *source_init(struct source *source, const struct op_vtable *vtable, const struct source_reader *reader, struct op_context *ctx)
 {
     struct schema *schema = ctx->spec->schema;
-    *source = (struct source){.op = {.vtable = vtable, .ctx = ctx}, .reader = reader, .is_ready = true, .emitted_watermark = TIME_MIN};
+    *source = (struct source){.op = {.vtable = vtable, .ctx = ctx},
+                              .reader = reader,
+                              .is_ready = true,
+                              .emitted_watermark = TIME_MIN,
+                              .last_malformed_ms = -1};
     TRY(parse_on_error(ctx->spec->options, reader, &source->on_malformed));
     TRY(watermark_options_parse(json_object_get(ctx->spec->options, "watermark"), schema, &source->watermark));
     if (source->watermark.strategy == WATERMARK_NONE)
@@ -111,6 +115,8 @@ struct source_split *source_add_split(struct source *source, const char *name, u
     struct source_split *split = heap_new(struct source_split);
     split->name = heap_strdup(name);
     split->assignment = assignment;
+    split->added_ms = clock_now_ms();
+    split->last_record_ms = split->idle_since_ms = -1;
     watermark_generator_init(&split->watermark, &source->watermark);
     struct source_restored_split *restored = find_restored(source, name);
     if (restored != NULL && !restored->is_taken) {
@@ -119,6 +125,7 @@ struct source_split *source_add_split(struct source *source, const char *name, u
         split->restored_position = heap_alloc(restored->position_length + 1);
         memcpy(split->restored_position, restored->position, restored->position_length);
         split->is_finished = restored->is_finished;
+        split->last_record_ms = restored->last_record_ms;
         watermark_generator_restore(&split->watermark, restored->max_timestamp, restored->watermark);
     }
     vec_push(&source->splits, split);
@@ -153,6 +160,7 @@ static void close_run(struct source *source)
         books->rows_read += source->run_records;
         source->run_records = source->run_bytes = 0;
         split->had_rows = true;
+        split->last_record_ms = source->poll_ms;
     }
 }
 
@@ -182,9 +190,16 @@ static struct error *emit(struct source *source, struct batch *batch)
     return op_emit(&source->op, batch);
 }
 
+static void set_idle(struct source_split *split, bool is_idle)
+{
+    if (is_idle != split->is_idle)
+        split->idle_since_ms = is_idle ? clock_now_ms() : -1;
+    split->is_idle = is_idle;
+}
+
 static void follow_time(struct source_split *split, const struct batch *batch, uint32_t first, uint32_t end)
 {
-    split->is_idle = false;
+    set_idle(split, false);
     split->had_rows = true;
     if (batch->event_time != NULL)
         watermark_generator_on_timestamp(&split->watermark, event_time_max(batch->event_time, first, end));
@@ -262,12 +277,12 @@ static void advance_idleness(struct source *source, int64_t now_ns)
         if (split->had_rows || !split->is_caught_up) {
             split->quiet_ns = 0;
             split->had_rows = false;
-            split->is_idle = false;
+            set_idle(split, false);
             continue;
         }
         split->quiet_ns += step_ns;
         if (source->watermark.idle_timeout_ms >= 0 && split->quiet_ns >= source->watermark.idle_timeout_ms * 1000000)
-            split->is_idle = true;
+            set_idle(split, true);
     }
 }
 
@@ -300,6 +315,7 @@ struct error *source_poll(struct op *op, uint32_t max_rows, enum source_status *
 {
     struct source *source = (struct source *)op;
     *status = SOURCE_MORE;
+    source->poll_ms = clock_now_ms();
     TRY(source->reader->read(source, max_rows, status));
     TRY(source_flush(source));
     return tick(source, *status != SOURCE_MORE);
@@ -324,6 +340,7 @@ static void write_item(struct snapshot *snapshot, const struct source_restored_s
     bytes_write_i64(&writer, split->watermark);
     bytes_write_u8(&writer, split->is_finished);
     bytes_write_block(&writer, split->position, split->position_length);
+    bytes_write_i64(&writer, split->last_record_ms);
     snapshot_add_union_item(snapshot, STATE_NAME, writer.data, writer.length);
     bytes_writer_finish(&writer);
 }
@@ -339,6 +356,7 @@ static void snapshot_split(struct source *source, const struct source_split *spl
                                          .position_length = position.length,
                                          .max_timestamp = split->watermark.max_timestamp,
                                          .watermark = split->watermark.watermark,
+                                         .last_record_ms = split->last_record_ms,
                                          .is_finished = split->is_finished};
     write_item(snapshot, &item);
     bytes_writer_finish(&position);
@@ -365,7 +383,7 @@ static struct error *restore_item(void *arg, const void *bytes, size_t length)
     struct bytes_reader reader = bytes_reader_on(bytes, length);
     uint8_t version = bytes_read_u8(&reader);
     uint8_t kind = bytes_read_u8(&reader);
-    if (!bytes_reader_ok(&reader) || version != STATE_VERSION || kind > ITEM_NOT_READY)
+    if (!bytes_reader_ok(&reader) || version < 1 || version > STATE_VERSION || kind > ITEM_NOT_READY)
         return error_new(CORRUPT, "state of a source split has an unknown version");
     source->restored_incomplete |= kind == ITEM_NOT_READY;
     source->is_restored = !source->restored_incomplete;
@@ -377,6 +395,7 @@ static struct error *restore_item(void *arg, const void *bytes, size_t length)
     split.watermark = bytes_read_i64(&reader);
     split.is_finished = bytes_read_u8(&reader) != 0;
     const uint8_t *position = bytes_read_block(&reader, &split.position_length);
+    split.last_record_ms = version == 1 ? -1 : bytes_read_i64(&reader);
     if (!bytes_reader_ok(&reader)) {
         free(split.name);
         return error_new(CORRUPT, "state of a source split is cut off");
@@ -391,6 +410,35 @@ static struct error *restore_item(void *arg, const void *bytes, size_t length)
 struct error *source_restore(struct op *op, struct restored_state *state)
 {
     return restored_state_items(state, STATE_NAME, restore_item, op);
+}
+
+/* ---- what a report says ---- */
+
+static json_t *describe_split(const struct source *source, const struct source_split *split)
+{
+    json_t *json = json_object();
+    json_object_set_new(json, "name", json_string(split->name));
+    json_object_set_new(json, "added", json_integer(split->added_ms));
+    json_object_set_new(json, "last_record", json_integer(split->last_record_ms));
+    json_object_set_new(json, "idle_since", json_integer(split->idle_since_ms));
+    json_object_set_new(json, "watermark", json_integer(split->watermark.watermark));
+    json_object_set_new(json, "max_timestamp", json_integer(split->watermark.max_timestamp));
+    json_object_set_new(json, "is_caught_up", json_boolean(split->is_caught_up));
+    json_object_set_new(json, "is_finished", json_boolean(split->is_finished));
+    if (source->reader->describe_split != NULL)
+        source->reader->describe_split(source, split, json);
+    return json;
+}
+
+void source_describe(struct op *op, json_t *report)
+{
+    const struct source *source = (const struct source *)op;
+    json_t *splits = json_array();
+    for (size_t i = 0; i < source->splits.count; i++)
+        json_array_append_new(splits, describe_split(source, source->splits.items[i]));
+    json_object_set_new(report, "splits", splits);
+    json_object_set_new(report, "is_ready", json_boolean(source->is_ready));
+    json_object_set_new(report, "last_unparsable", json_integer(source->last_malformed_ms));
 }
 
 /* ---- malformed records ---- */
@@ -417,13 +465,30 @@ static struct error *malformed_error(const struct source_split *split, int64_t o
     return error_with_hint(err, "set on_error to skip or dead-letter to go on without such records");
 }
 
+static void count_malformed(struct source *source, const struct source_split *split, int64_t offset, const void *bytes, size_t length,
+                            const char *reason)
+{
+    struct books *books = source->op.ctx->books;
+    struct str_buf excerpt = {0};
+    source->last_malformed_ms = source->poll_ms;
+    if (books->sample_count < BOOKS_SAMPLE_MAX)
+        append_sample(&excerpt, bytes, length);
+    const struct books_sample sample = {.split = split->name,
+                                        .offset = offset,
+                                        .reason = (char *)(uintptr_t)reason, /* only read */
+                                        .excerpt = (char *)(uintptr_t)str_buf_text(&excerpt),
+                                        .time_ms = source->poll_ms};
+    books_add_unparsable(books, &sample);
+    str_buf_finish(&excerpt);
+}
+
 struct error *source_malformed(struct source *source, struct source_split *split, int64_t offset, const void *bytes, size_t length,
                                const char *reason)
 {
     if (source->on_malformed == MALFORMED_FAIL)
         return malformed_error(split, offset, bytes, length, reason);
     struct books *books = source->op.ctx->books;
-    books_add_unparsable(books, split->name, offset, reason);
+    count_malformed(source, split, offset, bytes, length, reason);
     op_metric_set(&source->op, "numRecordsInErrors", (double)books->unparsable);
     if (books->unparsable == 1 || books->unparsable % 10000 == 0) {
         struct error *err = malformed_error(split, offset, bytes, length, reason);

@@ -38,6 +38,9 @@ struct source_split {
     /* the rest is private to source.c */
     bool is_idle;
     bool had_rows;            /* since the idleness clock last looked */
+    int64_t added_ms;         /* wall clock: when this attempt began to read it */
+    int64_t last_record_ms;   /* … of its last record, also in an earlier attempt; -1: none ever */
+    int64_t idle_since_ms;    /* … when it became idle; -1: it is not */
     int64_t quiet_ns;         /* what the idleness clock shows */
     struct watermark_generator watermark;
     uint8_t *restored_position;
@@ -51,6 +54,9 @@ struct source_reader {
     MUST_CHECK struct error *(*read)(struct source *source, uint32_t max_rows, enum source_status *status);
     /* Where to resume the split: any bytes. Everything read so far has been emitted when this is called. */
     void (*write_position)(struct source *source, const struct source_split *split, struct bytes_writer *writer);
+    /* Optional: adds to a split's part of a metrics report: "offset" (next to read), "end_offset" (where it ends outside), whichever is
+     * known. */
+    void (*describe_split)(const struct source *source, const struct source_split *split, json_t *report);
     /* Optional, for on_error {mode: dead-letter}. */
     MUST_CHECK struct error *(*dead_letter)(struct source *source, const struct source_split *split, int64_t offset, const void *bytes,
                                             size_t length, const char *reason);
@@ -64,6 +70,7 @@ struct source_restored_split {
     size_t position_length;
     int64_t max_timestamp;
     int64_t watermark;
+    int64_t last_record_ms;
     bool is_finished;
     bool is_taken; /* source_add_split has brought it back */
 };
@@ -89,6 +96,8 @@ struct source {
     struct source_split *current;
     uint64_t run_records;
     uint64_t run_bytes;
+    int64_t poll_ms;            /* wall clock of the last poll: the time of the records that it gave */
+    int64_t last_malformed_ms;  /* -1: none in this attempt */
     int64_t emitted_watermark;
     int64_t next_watermark_ns;
     int64_t idle_clock_ns;    /* when the idleness clock last looked */
@@ -108,6 +117,9 @@ MUST_CHECK struct error *source_restore(struct op *op, struct restored_state *st
 MUST_CHECK struct error *source_poll(struct op *op, uint32_t max_rows, enum source_status *status);
 MUST_CHECK struct error *source_wake(struct op *op, int64_t now_ms);
 MUST_CHECK struct error *source_snapshot(struct op *op, uint64_t checkpoint_id, struct snapshot *snapshot);
+/* Adds "splits": [{"name", "added", "last_record", "idle_since", "watermark", "max_timestamp", "is_caught_up", "is_finished", and what
+ * describe_split adds}], "is_ready" and "last_unparsable": times in milliseconds since the epoch, -1: never. */
+void source_describe(struct op *op, json_t *report);
 
 /* ---- splits ---- */
 /* A stable number for a split that is only known by name. */

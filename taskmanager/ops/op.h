@@ -20,6 +20,7 @@ struct restored_state;  /* taskmanager/state/snapshot.h: what an operator reads 
 struct timer_service;   /* taskmanager/time/timer_service.h */
 struct books;           /* taskmanager/task/books.h */
 struct user_library;    /* taskmanager/task/user_library.h */
+struct op_monitor;      /* taskmanager/task/op_monitor.h */
 
 enum source_status {
     SOURCE_MORE,  /* poll again at once */
@@ -53,6 +54,9 @@ struct op_vtable {
     /* Releases outside resources; called once, also after a failure. */
     void (*close)(struct op *op);
     void (*destroy)(struct op *op);
+    /* Optional. Adds to the operator's part of a metrics report what is neither counter nor gauge (splits, windows under way); called
+     * at each report, between batches. */
+    void (*describe)(struct op *op, json_t *report);
 
     /* Sources only. Emits at most about max_rows rows and says what to do next; never blocks. */
     MUST_CHECK struct error *(*poll)(struct op *op, uint32_t max_rows, enum source_status *status);
@@ -89,6 +93,8 @@ struct op_context {
     const atomic_bool *is_aborting;
     const int64_t *slice_end_ns;     /* monotonic: when a loop over rows should hand back the rest; NULL: never */
     atomic_ullong *step_count;       /* raised every few calls of user code, for the watchdog; NULL: nobody looks */
+    struct op_monitor *monitor;      /* where the task's time goes (taskmanager/task/op_monitor.h); NULL: nobody looks */
+    uint32_t chain_index;            /* of the operator in its chain */
     struct task *task;               /* private to task.c */
     void *chain_link;                /* private to operator_chain.c */
 };
@@ -115,6 +121,13 @@ void op_wake_at(struct op *op, int64_t time_ms);
 int64_t op_blocked_ns_total(const struct op *op);
 /* A counter or gauge under Flink's name that shows in this operator's metrics; borrowed name. */
 void op_metric_set(struct op *op, const char *name, double value);
+
+/* Around a wait for the outside (a broker, a disk) within a callback: that time is told apart from the operator's own. */
+void op_wait_begin(struct op *op);
+void op_wait_end(struct op *op);
+/* What is wrong between this operator and the outside, for the diagnosis of the job: code, a word that its rules know; subject, the topic
+ * or broker (may be NULL); text, for people. All are copied. code NULL: nothing is wrong any more. Any thread, while the operator exists. */
+void op_status_set(struct op *op, const char *code, const char *subject, const char *text);
 
 static inline bool op_is_aborting(const struct op *op)
 {

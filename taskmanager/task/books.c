@@ -2,7 +2,7 @@
  * Thread: the task thread of the subtask. Owner: the operator chain.
  * JSON: {"rows_in":[n,n],"rows_out":n,"side_rows_out":[n…],"filtered":n,"late":n,"unparsable":n,"rows_read":n,
  *   "rows_written":n,"rows_committed":n,"digest":"16 hex","digest_committed":"16 hex",
- *   "splits":{name:{"records":n,"bytes":n}},"samples":[{"split":s,"offset":n,"reason":s}]}
+ *   "splits":{name:{"records":n,"bytes":n}},"samples":[{"split":s,"offset":n,"reason":s,"excerpt":s,"time":n}]}
  * Digests are hex text because JSON integers end at 2^63. */
 #include "taskmanager/task/books.h"
 
@@ -28,6 +28,7 @@ void books_finish(struct books *books)
     for (uint32_t i = 0; i < books->sample_count; i++) {
         free(books->samples[i].split);
         free(books->samples[i].reason);
+        free(books->samples[i].excerpt);
     }
     free(books->splits);
     free(books->side_rows_out);
@@ -45,17 +46,21 @@ struct books_split *books_split(struct books *books, const char *name)
     return split;
 }
 
-static void books_add_sample(struct books *books, const char *split, int64_t offset, const char *reason)
+static void books_add_sample(struct books *books, const struct books_sample *sample)
 {
     if (books->sample_count == BOOKS_SAMPLE_MAX)
         return;
-    books->samples[books->sample_count++] = (struct books_sample){heap_strdup(split), offset, heap_strdup(reason)};
+    books->samples[books->sample_count++] = (struct books_sample){.split = heap_strdup(sample->split),
+                                                                  .offset = sample->offset,
+                                                                  .reason = heap_strdup(sample->reason),
+                                                                  .excerpt = heap_strdup(sample->excerpt),
+                                                                  .time_ms = sample->time_ms};
 }
 
-void books_add_unparsable(struct books *books, const char *split, int64_t offset, const char *reason)
+void books_add_unparsable(struct books *books, const struct books_sample *sample)
 {
     books->unparsable++;
-    books_add_sample(books, split, offset, reason);
+    books_add_sample(books, sample);
 }
 
 /* ---- JSON ---- */
@@ -113,6 +118,8 @@ json_t *books_to_json(const struct books *books)
         json_object_set_new(sample, "offset", json_integer(books->samples[i].offset));
         json_t *reason = json_string(books->samples[i].reason);
         json_object_set_new(sample, "reason", reason != NULL ? reason : json_string("(not UTF-8)"));
+        json_object_set_new(sample, "excerpt", json_string(books->samples[i].excerpt));
+        json_object_set_new(sample, "time", json_integer(books->samples[i].time_ms));
         json_array_append_new(samples, sample);
     }
     json_object_set_new(json, "samples", samples);
@@ -176,10 +183,16 @@ struct error *books_add_json(struct books *books, const json_t *json)
     size_t index;
     json_array_foreach(json_object_get(json, "samples"), index, entry)
     {
-        const char *split = json_string_value(json_object_get(entry, "split"));
-        const char *reason = json_string_value(json_object_get(entry, "reason"));
-        if (split != NULL && reason != NULL)
-            books_add_sample(books, split, json_integer_value(json_object_get(entry, "offset")), reason);
+        /* Only read: books_add_sample copies. */
+        struct books_sample sample = {.split = (char *)(uintptr_t)json_string_value(json_object_get(entry, "split")),
+                                      .offset = json_integer_value(json_object_get(entry, "offset")),
+                                      .reason = (char *)(uintptr_t)json_string_value(json_object_get(entry, "reason")),
+                                      .excerpt = (char *)(uintptr_t)json_string_value(json_object_get(entry, "excerpt")),
+                                      .time_ms = json_integer_value(json_object_get(entry, "time"))};
+        if (sample.excerpt == NULL)
+            sample.excerpt = (char[]){""};
+        if (sample.split != NULL && sample.reason != NULL)
+            books_add_sample(books, &sample);
     }
     return NULL;
 }

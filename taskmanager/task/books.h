@@ -16,10 +16,12 @@ struct books_split { /* a source split: "topic-0" */
     uint64_t bytes;
 };
 
-struct books_sample { /* where an unparsable record was */
+struct books_sample { /* an unparsable record */
     char *split;
     int64_t offset;
     char *reason;
+    char *excerpt;   /* its first bytes, printable; "" in books of an older version */
+    int64_t time_ms; /* when it was read, 0 in books of an older version */
 };
 
 struct books {
@@ -45,7 +47,8 @@ void books_init(struct books *books, uint32_t side_count);
 void books_finish(struct books *books);
 /* The split's counters, made on first use; valid until the next call. */
 struct books_split *books_split(struct books *books, const char *name);
-void books_add_unparsable(struct books *books, const char *split, int64_t offset, const char *reason);
+/* Counts it and, for the first few, keeps a copy of the sample. */
+void books_add_unparsable(struct books *books, const struct books_sample *sample);
 json_t *books_to_json(const struct books *books);
 /* Adds what a restored checkpoint had counted. */
 MUST_CHECK struct error *books_add_json(struct books *books, const json_t *json);

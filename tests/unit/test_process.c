@@ -615,7 +615,8 @@ START_TEST(books_round_trip_and_add_up)
     books.side_rows_out[1] = 3;
     books.digest = UINT64_C(0xffffffffffffffff);
     books_split(&books, "topic-0")->records = 9;
-    books_add_unparsable(&books, "topic-0", 42, "bad escape");
+    char split[] = "topic-0", reason[] = "bad escape", excerpt[] = "{\\x00";
+    books_add_unparsable(&books, &(struct books_sample){.split = split, .offset = 42, .reason = reason, .excerpt = excerpt, .time_ms = 7});
     json_t *json = books_to_json(&books);
     books_init(&restored, 2);
     ck_assert_ptr_null(books_add_json(&restored, json));

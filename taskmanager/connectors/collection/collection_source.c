@@ -160,6 +160,7 @@ const struct op_vtable collection_source_vtable = {
     .restore = source_restore,
     .open = collection_open,
     .wake = source_wake,
+    .describe = source_describe,
     .snapshot = source_snapshot,
     .destroy = collection_destroy,
     .poll = source_poll,

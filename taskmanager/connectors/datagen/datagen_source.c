@@ -207,6 +207,7 @@ const struct op_vtable datagen_source_vtable = {
     .restore = source_restore,
     .open = datagen_open,
     .wake = source_wake,
+    .describe = source_describe,
     .snapshot = source_snapshot,
     .destroy = datagen_destroy,
     .poll = source_poll,

@@ -311,6 +311,7 @@ const struct op_vtable file_source_vtable = {
     .restore = source_restore,
     .open = file_open,
     .wake = source_wake,
+    .describe = source_describe,
     .snapshot = source_snapshot,
     .destroy = file_destroy,
     .poll = source_poll,

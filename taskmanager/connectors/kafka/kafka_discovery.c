@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/str_buf.h"
 #include "common/base/vec.h"
+#include "taskmanager/connectors/kafka/kafka_neighbours.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -16,6 +17,7 @@
 
 #define CALL_TIMEOUT_MS 1000
 #define RETRY_PAUSE_MS 100
+#define LOOK_AROUND_MS 10000
 /* How long a named topic may be missing, and the brokers unreachable, before the first round fails. */
 #define TOPIC_PATIENCE_MS 10000
 #define BROKER_PATIENCE_MS 60000
@@ -35,6 +37,10 @@ struct kafka_discovery {
     VEC(struct known_partition) known; /* the thread's, once it runs */
     bool first_round_over;             /* the thread's */
     struct kafka_log_limit log_limit;  /* the thread's */
+    const char *missing_topic;         /* the thread's: of the last round; borrowed from the options */
+    char *missing_neighbours;          /* the thread's: topics with names like it; NULL */
+    bool has_trouble;                  /* the thread's: on_trouble was told of some */
+    int64_t next_look_ms;              /* the thread's */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     /* guarded by mutex */
@@ -42,6 +48,8 @@ struct kafka_discovery {
     bool is_ready;
     bool is_stopping;
     bool wants_nudge;
+    bool wants_look;
+    char *neighbours; /* topics with records; NULL */
     struct error *err;
 };
 
@@ -86,6 +94,12 @@ static bool is_known(const struct kafka_discovery *discovery, const char *topic,
 
 /* ---- partitions ---- */
 
+static bool is_missing_topic(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+           code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+}
+
 static bool wants_partition(const struct kafka_discovery *discovery, const char *topic, int32_t partition)
 {
     return kafka_split_assignment(topic, partition) % discovery->settings.parallelism == discovery->settings.subtask_index &&
@@ -123,6 +137,8 @@ static struct error *find_named(struct kafka_discovery *discovery, rd_kafka_topi
         }
         if (metadata != NULL)
             rd_kafka_metadata_destroy(metadata);
+        if (is_missing_topic(*code))
+            discovery->missing_topic = name;
         TRY(err);
     }
     return NULL;
@@ -336,12 +352,6 @@ static struct error *run_round(struct kafka_discovery *discovery, rd_kafka_resp_
     return err;
 }
 
-static bool is_missing_topic(rd_kafka_resp_err_t code)
-{
-    return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
-           code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
-}
-
 static void nudge(struct kafka_discovery *discovery)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)discovery->known.count);
@@ -353,11 +363,33 @@ static void nudge(struct kafka_discovery *discovery)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
+static void look_around(struct kafka_discovery *discovery)
+{
+    const json_t *topics = discovery->settings.options->topics;
+    const char *topic = json_string_value(json_array_get(topics, 0));
+    int64_t now_ms = clock_mono_ms();
+    if (now_ms < discovery->next_look_ms)
+        return;
+    discovery->next_look_ms = now_ms + LOOK_AROUND_MS;
+    char *neighbours = kafka_neighbours(discovery->settings.client, topic != NULL ? topic : discovery->settings.options->topic_pattern, true);
+    pthread_mutex_lock(&discovery->mutex);
+    free(discovery->neighbours);
+    discovery->neighbours = neighbours;
+    pthread_mutex_unlock(&discovery->mutex);
+}
+
 /* Sleeps until time_ms (monotonic; -1 = for ever), sending nudges that are asked for. False: stop. */
 static bool sleep_until(struct kafka_discovery *discovery, int64_t time_ms)
 {
     pthread_mutex_lock(&discovery->mutex);
     while (!discovery->is_stopping && (time_ms < 0 || clock_mono_ms() < time_ms)) {
+        if (discovery->wants_look) {
+            discovery->wants_look = false;
+            pthread_mutex_unlock(&discovery->mutex);
+            look_around(discovery);
+            pthread_mutex_lock(&discovery->mutex);
+            continue;
+        }
         if (discovery->wants_nudge) {
             discovery->wants_nudge = false;
             pthread_mutex_unlock(&discovery->mutex);
@@ -377,6 +409,37 @@ static bool sleep_until(struct kafka_discovery *discovery, int64_t time_ms)
     return go_on;
 }
 
+static void tell_trouble(struct kafka_discovery *discovery, const char *code, const char *subject, const char *text)
+{
+    if (discovery->settings.on_trouble == NULL || (code == NULL && !discovery->has_trouble))
+        return;
+    discovery->has_trouble = code != NULL;
+    pthread_mutex_lock(&discovery->mutex);
+    if (!discovery->is_stopping)
+        discovery->settings.on_trouble(discovery->settings.arg, code, subject, text);
+    pthread_mutex_unlock(&discovery->mutex);
+}
+
+/* Takes err and gives it back with what may help. */
+static struct error *explain(struct kafka_discovery *discovery, struct error *err, rd_kafka_resp_err_t code)
+{
+    if (is_missing_topic(code) && discovery->missing_topic != NULL) {
+        if (discovery->missing_neighbours == NULL)
+            discovery->missing_neighbours = kafka_neighbours(discovery->settings.client, discovery->missing_topic, false);
+        char *hint = discovery->missing_neighbours != NULL ? heap_printf("the nearest topics there are: %s", discovery->missing_neighbours)
+                                                           : heap_strdup("the cluster has no topics yet");
+        err = error_with_hint(err, "%s", hint);
+        free(hint);
+    }
+    char *text = error_text(err);
+    if (is_missing_topic(code))
+        tell_trouble(discovery, "topic-missing", discovery->missing_topic, text);
+    else
+        tell_trouble(discovery, "broker-unreachable", kafka_property(discovery->settings.options->properties, "bootstrap.servers", NULL), text);
+    free(text);
+    return err;
+}
+
 /* The first round decides whether the source can work at all: it is repeated while the trouble may pass. */
 static struct error *run_first_round(struct kafka_discovery *discovery)
 {
@@ -384,8 +447,11 @@ static struct error *run_first_round(struct kafka_discovery *discovery)
     for (;;) {
         rd_kafka_resp_err_t code;
         struct error *err = run_round(discovery, &code);
+        if (err == NULL)
+            tell_trouble(discovery, NULL, NULL, NULL);
         if (err == NULL || is_stopping(discovery))
             return err;
+        err = explain(discovery, err, code);
         int64_t waited_ms = clock_mono_ms() - start_ms;
         bool is_transient = kafka_error_is_transient(code);
         /* With state, the known partitions are being read already: no hurry. */
@@ -418,7 +484,9 @@ static void *discovery_main(void *arg)
         struct error *round_err = run_round(discovery, &code);
         if (round_err != NULL) {
             log_error_chain(LOG_WARN, "KafkaDiscovery", round_err, "partition discovery failed; the next round tries again");
-            error_free(round_err);
+            error_free(explain(discovery, round_err, code));
+        } else {
+            tell_trouble(discovery, NULL, NULL, NULL);
         }
     }
     return NULL;
@@ -509,6 +577,22 @@ void kafka_discovery_nudge(struct kafka_discovery *discovery)
     pthread_mutex_unlock(&discovery->mutex);
 }
 
+void kafka_discovery_look_around(struct kafka_discovery *discovery)
+{
+    pthread_mutex_lock(&discovery->mutex);
+    discovery->wants_look = true;
+    pthread_cond_signal(&discovery->wake);
+    pthread_mutex_unlock(&discovery->mutex);
+}
+
+char *kafka_discovery_neighbours(struct kafka_discovery *discovery)
+{
+    pthread_mutex_lock(&discovery->mutex);
+    char *copy = discovery->neighbours != NULL ? heap_strdup(discovery->neighbours) : NULL;
+    pthread_mutex_unlock(&discovery->mutex);
+    return copy;
+}
+
 void kafka_discovery_stop(struct kafka_discovery *discovery)
 {
     pthread_mutex_lock(&discovery->mutex);
@@ -533,6 +617,8 @@ void kafka_discovery_destroy(struct kafka_discovery *discovery)
     if (discovery->has_pattern)
         regfree(&discovery->pattern);
     error_free(discovery->err);
+    free(discovery->missing_neighbours);
+    free(discovery->neighbours);
     free_options(&discovery->options);
     pthread_mutex_destroy(&discovery->mutex);
     pthread_cond_destroy(&discovery->wake);

@@ -24,6 +24,10 @@ struct kafka_discovery_settings {
     uint32_t subtask_index;
     uint32_t parallelism;
     bool is_restored; /* a partition that is not known yet is new: it starts at its beginning */
+    /* Optional. The thread says what keeps it from finding partitions (op_status_set's arguments; code NULL: nothing any more). Not called
+     * after kafka_discovery_stop. */
+    void (*on_trouble)(void *arg, const char *code, const char *subject, const char *text);
+    void *arg;
 };
 
 struct kafka_discovery;
@@ -42,6 +46,11 @@ MUST_CHECK struct error *kafka_discovery_take(struct kafka_discovery *discovery,
  * Why: when its queue is full, a fetcher of librdkafka 2.0.2 sleeps up to a second and does not notice that the queue has been
  * emptied; a request wakes it at once. */
 void kafka_discovery_nudge(struct kafka_discovery *discovery);
+/* Has the thread look which other topics hold records, for a source whose own topic has none. Never blocks; asked often, it looks every
+ * ten seconds. */
+void kafka_discovery_look_around(struct kafka_discovery *discovery);
+/* What it saw last, "input, input-2" (malloced); NULL: nothing. */
+char *kafka_discovery_neighbours(struct kafka_discovery *discovery);
 /* Has the thread stop as soon as it can; it does not write to wake_fd any more. Never blocks. */
 void kafka_discovery_stop(struct kafka_discovery *discovery);
 /* Stops and joins the thread (within about a second). Accepts NULL. */

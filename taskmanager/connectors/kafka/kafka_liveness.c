@@ -4,19 +4,38 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static bool is_broker_live(json_t *brokers, json_int_t node_id, int64_t silence_ms)
+/* A broker that owes an answer for so long does not answer. */
+#define UNANSWERED_US 5000000
+
+static json_t *find_broker(json_t *brokers, json_int_t node_id)
 {
     const char *name;
     json_t *broker;
     json_object_foreach(brokers, name, broker)
     {
-        if (json_integer_value(json_object_get(broker, "nodeid")) != node_id)
-            continue;
-        const char *state = json_string_value(json_object_get(broker, "state"));
-        json_int_t silent_us = json_integer_value(json_object_get(broker, "rxidle"));
-        return state != NULL && strcmp(state, "UP") == 0 && silent_us <= silence_ms * 1000;
+        if (json_integer_value(json_object_get(broker, "nodeid")) == node_id)
+            return broker;
     }
-    return false;
+    return NULL;
+}
+
+static bool is_connected(const json_t *broker)
+{
+    const char *state = json_string_value(json_object_get(broker, "state"));
+    return state != NULL && (strcmp(state, "UP") == 0 || strcmp(state, "UPDATE") == 0);
+}
+
+static bool is_broker_live(const json_t *broker, int64_t silence_ms)
+{
+    return is_connected(broker) && json_integer_value(json_object_get(broker, "rxidle")) <= silence_ms * 1000;
+}
+
+/* Unlike a live one it may be silent: nothing is asked of it while the source is back-pressured. */
+static bool is_broker_reachable(const json_t *broker)
+{
+    bool owes = json_integer_value(json_object_get(broker, "waitresp_cnt")) > 0 &&
+                json_integer_value(json_object_get(broker, "rxidle")) > UNANSWERED_US;
+    return is_connected(broker) && !owes;
 }
 
 void kafka_liveness_update(const char *statistics, size_t length, int64_t silence_ms, struct kafka_topic *const *topics, size_t topic_count)
@@ -30,9 +49,13 @@ void kafka_liveness_update(const char *statistics, size_t length, int64_t silenc
             char key[16];
             snprintf(key, sizeof key, "%" PRId32, p);
             const json_t *partition = json_object_get(partitions, key);
-            if (topics[t]->splits[p] != NULL && partition != NULL)
-                topics[t]->splits[p]->is_live =
-                    is_broker_live(brokers, json_integer_value(json_object_get(partition, "broker")), silence_ms);
+            if (topics[t]->splits[p] == NULL || partition == NULL)
+                continue;
+            json_int_t node_id = json_integer_value(json_object_get(partition, "broker"));
+            const json_t *broker = find_broker(brokers, node_id);
+            topics[t]->splits[p]->is_live = is_broker_live(broker, silence_ms);
+            if (node_id >= 0) /* else the leader is not known yet, or being elected */
+                topics[t]->splits[p]->is_reachable = is_broker_reachable(broker);
         }
     }
     json_decref(document);

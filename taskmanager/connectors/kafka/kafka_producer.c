@@ -1,6 +1,8 @@
 /* See kafka_producer.h. */
 #include "taskmanager/connectors/kafka/kafka_producer.h"
 
+#include "taskmanager/ops/op.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -29,7 +31,7 @@ struct error *kafka_producer_conf_create(const json_t *properties, const struct 
 }
 
 struct error *kafka_producer_send(rd_kafka_t *producer, rd_kafka_topic_t *topic, const void *key, size_t key_length, const void *value,
-                                  size_t value_length, bool copies, const atomic_bool *is_stopping)
+                                  size_t value_length, bool copies, const atomic_bool *is_stopping, struct op *waiter)
 {
     /* librdkafka takes the value as mutable, but does not change it. */
     void *payload = (void *)(uintptr_t)value;
@@ -39,7 +41,11 @@ struct error *kafka_producer_send(rd_kafka_t *producer, rd_kafka_topic_t *topic,
             return kafka_error(code, "write to Kafka topic %s", rd_kafka_topic_name(topic));
         if (is_stopping != NULL && atomic_load(is_stopping))
             return error_new(CANCELLED, "stopped while writing to Kafka topic %s", rd_kafka_topic_name(topic));
+        if (waiter != NULL)
+            op_wait_begin(waiter);
         rd_kafka_poll(producer, QUEUE_FULL_WAIT_MS);
+        if (waiter != NULL)
+            op_wait_end(waiter);
     }
     return NULL;
 }

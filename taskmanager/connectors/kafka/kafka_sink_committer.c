@@ -124,20 +124,30 @@ static void clear_restored(struct kafka_sink_committer *self)
     vec_finish(&self->restored);
 }
 
+static struct error *open_transactor(struct kafka_sink_committer *self, struct kafka_transactor **out)
+{
+    uint32_t index = self->op.ctx->subtask_index;
+    TRY(recover_orphans(self));
+    TRY(kafka_transactor_create(&self->options, index, self->op.ctx->is_aborting, out));
+    struct error *err = recover_index(self, *out, index);
+    if (err != NULL)
+        kafka_transactor_destroy(*out, op_is_aborting(&self->op));
+    return err;
+}
+
 static struct error *committer_open(struct op *op)
 {
     struct kafka_sink_committer *self = self_of(op);
     if (self->options.guarantee != KAFKA_EXACTLY_ONCE)
         return NULL;
     struct kafka_transactor *transactor;
-    uint32_t index = op->ctx->subtask_index;
-    TRY(recover_orphans(self));
-    TRY(kafka_transactor_create(&self->options, index, op->ctx->is_aborting, &transactor));
-    struct error *err = recover_index(self, transactor, index);
-    if (err != NULL) {
-        kafka_transactor_destroy(transactor, op_is_aborting(op));
-        return err;
-    }
+    op_wait_begin(op);
+    op_status_set(op, "sink-opening", kafka_property(self->options.properties, "bootstrap.servers", NULL),
+                  "it waits for the brokers to end the transactions of the attempt before");
+    struct error *err = open_transactor(self, &transactor);
+    op_wait_end(op);
+    TRY(err);
+    op_status_set(op, NULL, NULL, NULL);
     clear_restored(self);
     if (op->ctx->restored_checkpoint_id != 0) {
         /* All that the restored books had written is in now. */
@@ -230,8 +240,11 @@ static struct error *committer_checkpoint_complete(struct op *op, uint64_t check
     struct kafka_sink_committer *self = self_of(op);
     if (self->thread == NULL)
         return NULL;
-    while (self->handed_over < self->pending.count && self->pending.items[self->handed_over]->checkpoint_id <= checkpoint_id)
+    int64_t now_ms = clock_now_ms();
+    while (self->handed_over < self->pending.count && self->pending.items[self->handed_over]->checkpoint_id <= checkpoint_id) {
+        self->pending.items[self->handed_over]->due_ms = now_ms;
         kafka_committer_thread_add(self->thread, self->pending.items[self->handed_over++]);
+    }
     if (self->handed_over == 0)
         return NULL;
     if (self->has_ended)
@@ -299,6 +312,22 @@ static void committer_destroy(struct op *op)
     free(self);
 }
 
+/* "commit": {"topic", "waiting" transactions that could be committed, their "rows", "since" when the first could, its "checkpoint"} */
+static void committer_describe(struct op *op, json_t *report)
+{
+    const struct kafka_sink_committer *self = self_of(op);
+    uint64_t rows = 0;
+    if (self->thread == NULL)
+        return;
+    for (size_t i = 0; i < self->handed_over; i++)
+        rows += self->pending.items[i]->row_count;
+    const struct kafka_committable *first = self->handed_over > 0 ? self->pending.items[0] : NULL;
+    json_t *commit = json_pack("{s:s,s:I,s:I,s:I,s:I}", "topic", self->options.topic, "waiting", (json_int_t)self->handed_over, "rows",
+                               (json_int_t)rows, "since", (json_int_t)(first != NULL ? first->due_ms : -1), "checkpoint",
+                               (json_int_t)(first != NULL ? first->checkpoint_id : 0));
+    json_object_set_new(report, "commit", commit);
+}
+
 const struct op_vtable kafka_sink_committer_vtable = {
     .type = "kafka-sink-committer",
     .create = committer_create,
@@ -311,4 +340,5 @@ const struct op_vtable kafka_sink_committer_vtable = {
     .end_input = committer_end_input,
     .close = committer_close,
     .destroy = committer_destroy,
+    .describe = committer_describe,
 };

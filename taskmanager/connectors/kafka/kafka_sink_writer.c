@@ -1,5 +1,6 @@
 /* "X: Writer": encodes rows; produces them (none, at-least-once) or passes them on as key and value (exactly-once). Task
  * thread only; delivery reports come in rd_kafka_poll and rd_kafka_flush. */
+#include "common/base/clock.h"
 #include "common/base/heap.h"
 #include "common/base/vec.h"
 #include "common/columnar/batch_builder.h"
@@ -36,6 +37,9 @@ struct kafka_sink_writer {
     struct str_buf key;
     VEC(struct committed_cut) cuts;
     struct kafka_log_limit log_limit;
+    bool has_delivered;       /* since the last look */
+    bool is_unreachable;      /* the status says so */
+    int64_t waiting_since_ms; /* wall clock: since when records wait and none was confirmed; 0: none waits */
 };
 
 static struct kafka_sink_writer *self_of(struct op *op)
@@ -49,6 +53,8 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
     struct kafka_sink_writer *self = opaque;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
         self->failure = message->err;
+    else
+        self->has_delivered = true;
 }
 
 static void on_error(rd_kafka_t *producer, int code, const char *reason, void *opaque)
@@ -61,6 +67,23 @@ static void on_error(rd_kafka_t *producer, int code, const char *reason, void *o
         self->failure = RD_KAFKA_RESP_ERR__AUTHENTICATION;
     else
         kafka_log_limited(&self->log_limit, "%s: %s", rd_kafka_err2str((rd_kafka_resp_err_t)code), reason);
+    self->is_unreachable = true;
+    op_status_set(&self->op, "broker-unreachable", kafka_property(self->options.properties, "bootstrap.servers", NULL), reason);
+}
+
+/* Whether what was produced arrives: followed once a batch and at reports. */
+static void follow_delivery(struct kafka_sink_writer *self)
+{
+    bool is_waiting = rd_kafka_outq_len(self->producer) > 0;
+    if (self->has_delivered && self->is_unreachable) {
+        self->is_unreachable = false;
+        op_status_set(&self->op, NULL, NULL, NULL);
+    }
+    if (!is_waiting)
+        self->waiting_since_ms = 0;
+    else if (self->has_delivered || self->waiting_since_ms == 0)
+        self->waiting_since_ms = clock_now_ms();
+    self->has_delivered = false;
 }
 
 static struct error *take_failure(struct kafka_sink_writer *self)
@@ -209,7 +232,7 @@ static struct error *pass_on(struct kafka_sink_writer *self, struct span key)
 static struct error *produce(struct kafka_sink_writer *self, struct span key)
 {
     TRY(kafka_producer_send(self->producer, self->topic, key.bytes, key.length, str_buf_text(&self->value), self->value.length, true,
-                            self->op.ctx->is_aborting));
+                            self->op.ctx->is_aborting, &self->op));
     self->op.ctx->books->rows_written++;
     self->op.ctx->books->digest += XXH3_64bits(str_buf_text(&self->value), self->value.length);
     return NULL;
@@ -228,6 +251,7 @@ static struct error *write_rows(struct kafka_sink_writer *self, const struct bat
         return out != NULL ? op_emit(&self->op, out) : NULL;
     }
     rd_kafka_poll(self->producer, 0);
+    follow_delivery(self);
     return take_failure(self);
 }
 
@@ -244,7 +268,7 @@ static struct error *writer_process(struct op *op, uint32_t input, struct batch 
 /* ---- barriers ---- */
 
 /* Waits until the brokers have everything. librdkafka gives up on a record after message.timeout.ms, so this ends. */
-static struct error *flush(struct kafka_sink_writer *self)
+static struct error *flush_all(struct kafka_sink_writer *self)
 {
     while (rd_kafka_flush(self->producer, FLUSH_STEP_MS) == RD_KAFKA_RESP_ERR__TIMED_OUT) {
         TRY(take_failure(self));
@@ -252,6 +276,14 @@ static struct error *flush(struct kafka_sink_writer *self)
             return error_new(CANCELLED, "stopped while writing to Kafka topic %s", self->options.topic);
     }
     return take_failure(self);
+}
+
+static struct error *flush(struct kafka_sink_writer *self)
+{
+    op_wait_begin(&self->op);
+    struct error *err = flush_all(self);
+    op_wait_end(&self->op);
+    return err;
 }
 
 static struct error *writer_prepare_snapshot(struct op *op, uint64_t checkpoint_id)
@@ -305,6 +337,18 @@ static void writer_close(struct op *op)
     self->producer = NULL;
 }
 
+/* "delivery": {"topic", "queued" records, "since": none was confirmed since then}; absent with exactly-once. */
+static void writer_describe(struct op *op, json_t *report)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    if (self->producer == NULL)
+        return;
+    rd_kafka_poll(self->producer, 0);
+    follow_delivery(self);
+    json_object_set_new(report, "delivery", json_pack("{s:s,s:i,s:I}", "topic", self->options.topic, "queued", rd_kafka_outq_len(self->producer),
+                                                      "since", (json_int_t)(self->waiting_since_ms != 0 ? self->waiting_since_ms : -1)));
+}
+
 const struct op_vtable kafka_sink_writer_vtable = {
     .type = "kafka-sink-writer",
     .create = writer_create,
@@ -315,4 +359,5 @@ const struct op_vtable kafka_sink_writer_vtable = {
     .end_input = writer_end_input,
     .close = writer_close,
     .destroy = writer_destroy,
+    .describe = writer_describe,
 };

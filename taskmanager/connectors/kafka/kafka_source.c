@@ -19,6 +19,9 @@
 #define QUEUED_MESSAGES "32768"
 #define QUEUED_MESSAGES_LOW 16384
 #define METRICS_INTERVAL_MS 1000
+/* A connection may take that long before the brokers count as unreachable. */
+#define CONNECT_PATIENCE_MS 2000
+#define STATISTICS_INTERVAL_MS 2000 /* where no idleness asks for shorter ones */
 #define COMMIT_INTERVAL_MS 5000 /* without checkpoints; Kafka's auto.commit.interval.ms */
 #define GROUP_ID_BYTES 300
 
@@ -43,6 +46,8 @@ struct kafka_source {
     bool wants_record_time;
     bool was_above_low;     /* the queue has been above QUEUED_MESSAGES_LOW since the last nudge */
     bool has_group;
+    int64_t unreachable_ms; /* monotonic: since when the statistics say that a partition's broker is not there; 0: all are */
+    char last_trouble[256]; /* the client's last error; "": none */
     int64_t silence_ms;     /* for kafka_liveness_update */
     int64_t next_metrics_ms;
     int64_t next_commit_ms;
@@ -74,6 +79,32 @@ static void on_error(rd_kafka_t *client, int code, const char *reason, void *opa
         raise_error(self, error_new(CONNECTOR_FATAL, "could not log in to Kafka: %s", reason));
     else
         kafka_log_limited(&self->log_limit, "%s: %s", rd_kafka_err2str((rd_kafka_resp_err_t)code), reason);
+    snprintf(self->last_trouble, sizeof self->last_trouble, "%s", reason);
+}
+
+/* The status of the operator follows what the statistics say about the brokers of its partitions. */
+static void follow_brokers(struct kafka_source *self)
+{
+    const struct kafka_split *unreachable = NULL;
+    for (size_t i = 0; i < self->source.splits.count && unreachable == NULL; i++) {
+        const struct kafka_split *split = self->source.splits.items[i]->user;
+        if (split != NULL && split->is_consuming && !split->is_reachable)
+            unreachable = split;
+    }
+    if (unreachable == NULL) {
+        if (self->unreachable_ms != 0)
+            op_status_set(&self->source.op, NULL, NULL, NULL);
+        self->unreachable_ms = 0;
+        self->last_trouble[0] = '\0';
+        return;
+    }
+    int64_t now_ms = clock_mono_ms();
+    if (self->unreachable_ms == 0)
+        self->unreachable_ms = now_ms;
+    if (now_ms - self->unreachable_ms >= CONNECT_PATIENCE_MS) {
+        const char *servers = kafka_property(self->options.properties, "bootstrap.servers", "the Kafka cluster");
+        op_status_set(&self->source.op, "broker-unreachable", servers, self->last_trouble[0] != '\0' ? self->last_trouble : "it does not answer");
+    }
 }
 
 static int on_statistics(rd_kafka_t *client, char *json, size_t length, void *opaque)
@@ -81,6 +112,7 @@ static int on_statistics(rd_kafka_t *client, char *json, size_t length, void *op
     (void)client;
     struct kafka_source *self = opaque;
     kafka_liveness_update(json, length, self->silence_ms, self->topics.items, self->topics.count);
+    follow_brokers(self);
     return 0;
 }
 
@@ -317,6 +349,8 @@ static void report(struct kafka_source *self)
         pending += high - split->next_offset;
         lag_max = high - split->next_offset > lag_max ? high - split->next_offset : lag_max;
     }
+    if (self->source.is_ready && self->source.op.ctx->books->rows_read == 0 && pending == 0)
+        kafka_discovery_look_around(self->discovery);
     op_metric_set(&self->source.op, "pendingRecords", (double)pending);
     op_metric_set(&self->source.op, "records-lag-max", (double)lag_max);
 }
@@ -421,8 +455,36 @@ static struct error *kafka_send_dead_letter(struct source *source, const struct 
                                   reason);
 }
 
-static const struct source_reader kafka_reader = {
-    .read = kafka_read, .write_position = kafka_write_position, .dead_letter = kafka_send_dead_letter};
+static void kafka_describe_split(const struct source *source, const struct source_split *source_split, json_t *report)
+{
+    const struct kafka_source *self = (const struct kafka_source *)source;
+    const struct kafka_split *split = source_split->user;
+    int64_t low, high;
+    if (split == NULL)
+        return;
+    if (split->next_offset >= 0)
+        json_object_set_new(report, "offset", json_integer(split->next_offset));
+    if (rd_kafka_get_watermark_offsets(self->client, split->topic->name, split->partition, &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+        high >= 0)
+        json_object_set_new(report, "end_offset", json_integer(high));
+}
+
+static void kafka_describe(struct op *op, json_t *report)
+{
+    struct kafka_source *self = self_of(op);
+    source_describe(op, report);
+    if (op->ctx->books->rows_read > 0 || self->discovery == NULL)
+        return;
+    char *neighbours = kafka_discovery_neighbours(self->discovery);
+    if (neighbours != NULL)
+        json_object_set_new(report, "neighbours", json_string(neighbours));
+    free(neighbours);
+}
+
+static const struct source_reader kafka_reader = {.read = kafka_read,
+                                                  .write_position = kafka_write_position,
+                                                  .describe_split = kafka_describe_split,
+                                                  .dead_letter = kafka_send_dead_letter};
 
 /* ---- the operator ---- */
 
@@ -456,7 +518,7 @@ static struct error *create_client(struct kafka_source *self)
     const struct watermark_options *watermark = &self->source.watermark;
     bool watches_idleness = watermark->strategy != WATERMARK_NONE && watermark->idle_timeout_ms >= 0;
     int64_t interval_ms = watermark->idle_timeout_ms / 4;
-    interval_ms = !watches_idleness ? 0 : interval_ms < 100 ? 100 : interval_ms > 1000 ? 1000 : interval_ms;
+    interval_ms = !watches_idleness ? STATISTICS_INTERVAL_MS : interval_ms < 100 ? 100 : interval_ms > 1000 ? 1000 : interval_ms;
     self->silence_ms = interval_ms * 2 < 800 ? 800 : interval_ms * 2;
     snprintf(statistics_interval, sizeof statistics_interval, "%" PRId64, interval_ms);
     self->has_group = kafka_property(self->options.properties, "group.id", NULL) != NULL;
@@ -482,6 +544,12 @@ static struct error *create_client(struct kafka_source *self)
     return kafka_client_create(RD_KAFKA_CONSUMER, conf, &self->client);
 }
 
+/* On the discovery's thread. */
+static void on_trouble(void *arg, const char *code, const char *subject, const char *text)
+{
+    op_status_set(arg, code, subject, text);
+}
+
 static struct error *kafka_open(struct op *op)
 {
     struct kafka_source *self = self_of(op);
@@ -499,7 +567,9 @@ static struct error *kafka_open(struct op *op)
                                                       .wake_fd = op->ctx->wake_fd,
                                                       .subtask_index = op->ctx->subtask_index,
                                                       .parallelism = op->ctx->parallelism,
-                                                      .is_restored = self->source.is_restored};
+                                                      .is_restored = self->source.is_restored,
+                                                      .on_trouble = on_trouble,
+                                                      .arg = op};
     self->discovery = kafka_discovery_create(&settings);
     self->source.is_ready = self->source.is_restored;
     TRY(add_restored(self));
@@ -631,5 +701,6 @@ const struct op_vtable kafka_source_vtable = {
     .checkpoint_aborted = kafka_checkpoint_aborted,
     .close = kafka_close,
     .destroy = kafka_destroy,
+    .describe = kafka_describe,
     .poll = source_poll,
 };

@@ -65,7 +65,7 @@ struct kafka_split *kafka_topic_add_split(struct kafka_topic *topic, int32_t par
     added->topic = topic;
     added->partition = partition;
     added->stop_offset = -1;
-    added->is_live = true;
+    added->is_live = added->is_reachable = true;
     added->offset_metric = heap_printf("KafkaSourceReader.topic.%s.partition.%" PRId32 ".currentOffset", topic->name, partition);
     added->committed_metric = heap_printf("KafkaSourceReader.topic.%s.partition.%" PRId32 ".committedOffset", topic->name, partition);
     topic->splits[partition] = added;

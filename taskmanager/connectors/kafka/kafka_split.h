@@ -16,6 +16,7 @@ struct kafka_split {
     bool is_paused;
     bool is_at_end;       /* the broker said so after the last record */
     bool is_live;         /* the partition's broker answers fetches (kafka_liveness.h) */
+    bool is_reachable;    /* it is connected and owes no answer, or nothing is known yet */
     char *offset_metric;  /* Flink's names; op_metric_set borrows them */
     char *committed_metric;
 };

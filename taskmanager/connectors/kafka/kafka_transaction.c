@@ -256,7 +256,7 @@ static struct error *produce_rows(struct kafka_transactor *transactor, const str
         const uint8_t *value = flags & ROW_HAS_VALUE ? bytes_read_block(&reader, &value_length) : NULL;
         if (!bytes_reader_ok(&reader))
             return error_new(CORRUPT, "the rows to be committed to Kafka are malformed");
-        TRY(kafka_producer_send(transactor->producer, transactor->topic, key, key_length, value, value_length, true, is_stopping));
+        TRY(kafka_producer_send(transactor->producer, transactor->topic, key, key_length, value, value_length, true, is_stopping, NULL));
         rd_kafka_poll(transactor->producer, 0);
     }
     return NULL;

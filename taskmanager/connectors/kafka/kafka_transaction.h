@@ -33,6 +33,7 @@ struct kafka_committable {
     int64_t marker;
     uint64_t row_count;
     uint64_t digest;
+    int64_t due_ms; /* wall clock: since when it could be committed; not part of the encoding */
     struct bytes_writer rows; /* a row: u8 (1 = has key, 2 = has value), u32 + key, u32 + value */
 };
 
