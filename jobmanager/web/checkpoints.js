@@ -85,7 +85,7 @@ function figure(name, value, extra) {
 }
 
 /** checkpoints: /jobs/:id/checkpoints or null; config: …/checkpoints/config or null; known: see remember. */
-export function checkpointsView(checkpoints, config, known, width_px) {
+export function checkpointsView(checkpoints, config, known, isEnded, width_px) {
   const head = h("div", { class: "head" }, h("h2", null, "Checkpoints"), h("span", { class: "quiet" }, manner(config)));
   if (checkpoints === null)
     return [head];
@@ -101,6 +101,6 @@ export function checkpointsView(checkpoints, config, known, width_px) {
       latest.restored ? figure(latest.restored.is_savepoint ? "restored from savepoint" : "restored from", `number ${latest.restored.id}`) : null),
     history.length > 0 ? chart(history, width_px) : h("p", { class: "quiet" }, config && config.interval >= NEVER_MS
       ? "This job takes no periodic checkpoints: after a failure it starts from its beginning."
-      : "No checkpoint yet."),
+      : isEnded ? "No checkpoint was taken." : "No checkpoint yet."),
     history.length > 0 ? table(history) : null];
 }

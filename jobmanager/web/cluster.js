@@ -56,19 +56,17 @@ function jobRow(job, selected, now_ms) {
   return h("tr", { "data-key": job.jid, class: job.jid === selected ? "selected" : null },
     h("td", { class: "name" }, h("a", { href: `#/jobs/${job.jid}`, "aria-current": job.jid === selected ? "true" : null }, job.name)),
     h("td", null, badge(job.state)),
-    h("td", { class: "wide" }, isGone ? `${count(tasks.total)} tasks` : `${count(tasks.running)} of ${count(tasks.total)} running`),
+    h("td", { class: "wide" }, isGone ? plural(tasks.total, "task") : `${count(tasks.running)} of ${count(tasks.total)} running`),
     h("td", { class: "wide" }, clock(job["start-time"])),
     h("td", { class: "number" }, duration(length_ms)),
     h("td", { class: "wide id" }, job.jid));
 }
 
-function jobTable(title, jobs, selected, now_ms) {
-  return h("table", { class: "jobs", "data-key": title },
-    h("caption", null, title),
-    h("thead", null, h("tr", null, h("th", { scope: "col" }, "Job"), h("th", { scope: "col" }, "State"),
-      h("th", { scope: "col", class: "wide" }, "Tasks"), h("th", { scope: "col", class: "wide" }, "Started"),
-      h("th", { scope: "col", class: "number" }, "Duration"), h("th", { scope: "col", class: "wide" }, "Id"))),
-    h("tbody", null, jobs.map((job) => jobRow(job, selected, now_ms))));
+function group(title, jobs, view, more) {
+  return [h("tbody", { "data-key": title },
+    h("tr", { class: "group" }, h("th", { scope: "rowgroup", colspan: 6 }, title)),
+    jobs.map((job) => jobRow(job, view.selected, view.now_ms)),
+    more ? h("tr", { "data-key": "more" }, h("td", { colspan: 6 }, more)) : null)];
 }
 
 function command(text) {
@@ -90,19 +88,21 @@ function noJobs(overview) {
 }
 
 /** view: {jobs: of /jobs/overview, selected, overview, now_ms, isEndedOpen}. */
-export function jobsView({ jobs, selected, overview, now_ms, isEndedOpen }) {
+export function jobsView(view) {
+  const { jobs, selected, overview, isEndedOpen } = view;
   if (jobs.length === 0)
     return overview === null ? [] : [noJobs(overview)];
   const newest = [...jobs].sort((a, b) => b["start-time"] - a["start-time"]);
   const running = newest.filter((job) => !isEnded(job.state));
   const ended = newest.filter((job) => isEnded(job.state)).sort((a, b) => b["end-time"] - a["end-time"]);
   const shown = isEndedOpen ? ended : ended.filter((job, i) => i < ENDED_SHOWN || job.jid === selected);
-  return [
-    h("div", { class: "card tables" },
-      running.length > 0 ? jobTable("Running", running, selected, now_ms) : h("p", { class: "quiet" }, "No job is running."),
-      ended.length > 0 ? jobTable("Ended", shown, selected, now_ms) : null,
-      shown.length < ended.length
-        ? h("button", { type: "button", class: "plain", "data-action": "all-ended" }, `Show all ${count(ended.length)} ended jobs`) : null)];
+  const more = shown.length === ended.length ? null
+    : h("button", { type: "button", class: "plain", "data-action": "all-ended" }, `Show all ${count(ended.length)} ended jobs`);
+  const names = [["Job", "name"], ["State", "state"], ["Tasks", "wide"], ["Started", "wide"], ["Duration", "number"], ["Id", "wide"]];
+  return [h("div", { class: "card" }, h("table", { class: "jobs" },
+    h("thead", null, h("tr", null, names.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))),
+    running.length > 0 ? group("Running", running, view) : null,
+    ended.length > 0 ? group("Ended", shown, view, more) : null))];
 }
 
 /* ---- taskmanagers ---- */

@@ -1,15 +1,27 @@
 // What the boxes of the graph show, made from metrics: throughput, shares of time, and how the watermark moves.
 import { isLastWatermark, isNoWatermark } from "./format.js";
 
-/** The metrics that each vertex is asked for, summed up over its subtasks. */
-export const METRICS = ["numRecordsInPerSecond", "numRecordsOutPerSecond", "busyTimeMsPerSecond", "backPressuredTimeMsPerSecond",
+const TASK_METRICS = ["numRecordsInPerSecond", "numRecordsOutPerSecond", "busyTimeMsPerSecond", "backPressuredTimeMsPerSecond",
   "currentInputWatermark", "currentOutputWatermark"];
+// What happens at the ends of a chain, which no edge shows: rows read from outside, rows handed to the outside.
+const END_METRICS = /^Source__.*\.numRecordsOut(PerSecond)?$|\.numRecordsSend(PerSecond)?$/;
+
+/** The metrics to ask a vertex for, of those that it has, as a query. names: an answer of /vertices/:id/subtasks/metrics. */
+export function wantedMetrics(names) {
+  return names.map(({ id }) => id).filter((id) => TASK_METRICS.includes(id) || END_METRICS.test(id)).map(encodeURIComponent).join(",");
+}
 
 const PACE_OVER_MS = 10_000;
 
 function share(metric) {
   const ok = metric !== undefined && Number.isFinite(metric.max);
   return { max: ok ? metric.max / 1000 : 0, average: ok ? metric.avg / 1000 : 0 };
+}
+
+/** The sum of all metrics whose name fits; null when there is none. */
+function sum(metrics, pattern) {
+  const found = metrics.filter((metric) => pattern.test(metric.id));
+  return found.length > 0 ? found.reduce((total, metric) => total + metric.sum, 0) : null;
 }
 
 /** How fast a watermark moves, in event-time ms per ms, over the last seconds; and for how long it has not moved. */
@@ -36,13 +48,14 @@ class Track {
   }
 }
 
-/** Of one job. flows: vertex id -> {in, out, busy, pressed}; watermarks: vertex id -> {value, pace, still_ms}. */
+/** Of one job. flows: vertex id -> {in, out: rows a second over edges, read, readRate, sent, sentRate: from and to the outside (null: no such
+ * thing here, or not known), busy, pressed: {max, average} over subtasks}; watermarks: vertex id -> {value, pace, still_ms}. */
 export class Flows {
   flows = new Map();
   watermarks = new Map();
   #tracks = new Map();
 
-  /** metrics: an answer of /vertices/:id/subtasks/metrics?get=METRICS. */
+  /** metrics: an answer of /vertices/:id/subtasks/metrics?get=… */
   add(vertex, metrics, now_ms) {
     const byName = new Map(metrics.map((metric) => [metric.id, metric]));
     if (byName.size === 0)
@@ -50,6 +63,10 @@ export class Flows {
     this.flows.set(vertex.id, {
       in: byName.get("numRecordsInPerSecond")?.sum ?? 0,
       out: byName.get("numRecordsOutPerSecond")?.sum ?? 0,
+      read: sum(metrics, /^Source__.*\.numRecordsOut$/),
+      readRate: sum(metrics, /^Source__.*\.numRecordsOutPerSecond$/),
+      sent: sum(metrics, /\.numRecordsSend$/),
+      sentRate: sum(metrics, /\.numRecordsSendPerSecond$/),
       busy: share(byName.get("busyTimeMsPerSecond")),
       pressed: share(byName.get("backPressuredTimeMsPerSecond")),
     });

@@ -2,25 +2,27 @@
 
 const THIN = "\u202f"; // a narrow space that does not break between a number and its unit
 
-const scaled = (value) => (value < 10 ? value.toFixed(1) : value < 100 ? value.toFixed(1) : value.toFixed(0)).replace(/\.0$/, "");
+const scaled = (value) => (value < 100 ? value.toFixed(1) : value.toFixed(0)).replace(/\.0$/, "");
 
-/** 5559 -> "5,559", 1234567 -> "1.2 M". */
+function short(value) {
+  const [limit, unit] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([least]) => Math.abs(value) >= least) ?? [1, ""];
+  return scaled(value / limit) + (unit ? THIN + unit : "");
+}
+
+/** 5559 -> "5,559", 12345678 -> "12.3 M": as long as it can be read in whole, one sees it grow. */
 export function count(value) {
   if (!Number.isFinite(value))
     return "–";
-  if (Math.abs(value) < 100_000)
-    return Math.round(value).toLocaleString("en-US");
-  for (const [limit, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (Math.abs(value) >= limit)
-      return scaled(value / limit) + THIN + unit;
-  }
+  return Math.abs(value) < 10_000_000 ? Math.round(value).toLocaleString("en-US") : short(value);
 }
 
 /** Rows per second: small rates keep a decimal. */
 export function rate(value) {
   if (!Number.isFinite(value))
     return "–";
-  return value > 0 && value < 10 ? value.toFixed(1).replace(/^0\.0$/, "<0.1") : count(value);
+  if (value >= 100_000)
+    return short(value);
+  return value > 0 && value < 10 ? value.toFixed(1).replace(/^0\.0$/, "<0.1").replace(/\.0$/, "") : count(value);
 }
 
 export function bytes(value) {
@@ -40,7 +42,7 @@ export function duration(ms) {
   if (ms < 1000)
     return `${Math.round(ms)}${THIN}ms`;
   if (ms < 10_000)
-    return `${(ms / 1000).toFixed(1)}${THIN}s`;
+    return `${(ms / 1000).toFixed(1).replace(/\.0$/, "")}${THIN}s`;
   const s = Math.floor(ms / 1000);
   const parts = [[Math.floor(s / 86400), "d"], [Math.floor(s / 3600) % 24, "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
   const first = parts.findIndex(([value]) => value > 0);
@@ -90,7 +92,7 @@ export function watermark(value, now_ms, pace, still_ms) {
     return { text: "watermark: end of data", detail: "", isStill: false };
   const isStill = still_ms >= 5000;
   const lag = now_ms - value;
-  const moves = isStill ? `still for ${duration(still_ms)}` : pace === null ? "" : `+${scaled(Math.max(0, pace))}${THIN}s per s`;
+  const moves = isStill ? `stands still for ${duration(still_ms)}` : pace === null ? "" : `advances ${scaled(Math.max(0, pace))}${THIN}s per second`;
   if (Math.abs(lag) < DAY) {
     const text = lag >= 0 ? `watermark lag ${duration(lag)}` : `watermark ${duration(-lag)} ahead`;
     return { text, detail: isStill ? moves : "", isStill };

@@ -68,28 +68,33 @@ function bar(flow) {
   const width = BOX_WIDTH - 28;
   const busy = Math.min(1, flow.busy.average), pressed = Math.min(1 - busy, flow.pressed.average);
   return [
-    s("rect", { class: "idle", x: 16, y: 116, width, height: 6, rx: 3 }),
-    s("rect", { class: "pressed", x: 16, y: 116, width: (width * (busy + pressed)).toFixed(1), height: 6, rx: 3 }),
-    s("rect", { class: "busy", x: 16, y: 116, width: (width * busy).toFixed(1), height: 6, rx: 3 }),
+    s("rect", { class: "idle", x: 16, y: 125, width, height: 6, rx: 3 }),
+    s("rect", { class: "pressed", x: 16, y: 125, width: (width * (busy + pressed)).toFixed(1), height: 6, rx: 3 }),
+    s("rect", { class: "busy", x: 16, y: 125, width: (width * busy).toFixed(1), height: 6, rx: 3 }),
   ];
 }
 
-function throughput(vertex, flow, ends) {
+function throughput(flow, ends) {
   const shown = [];
   if (!ends.isSource)
     shown.push(`in ${rate(flow.in)}/s`);
+  else if (ends.isSink)
+    shown.push(`read ${rate(flow.readRate)}/s`);
   if (!ends.isSink)
-    shown.push(`out ${rate(flow.out)}/s`);
+    shown.push(flow.sentRate > 0 && flow.out === 0 ? `sent ${rate(flow.sentRate)}/s` : `out ${rate(flow.out)}/s`);
+  else if (flow.sentRate !== null)
+    shown.push(`sent ${rate(flow.sentRate)}/s`);
   return shown.join("  →  ");
 }
 
-function totals(vertex, ends) {
+function totals(vertex, flow, ends) {
   const { "read-records": read, "write-records": written, "read-bytes": readBytes, "write-bytes": writtenBytes } = vertex.metrics;
+  const sent = flow?.sent > 0 ? `, ${count(flow.sent)} sent` : "";
   if (ends.isSource && ends.isSink)
-    return "in one box with its sink";
+    return flow && flow.read !== null ? `${count(flow.read)} rows read${sent}` : "";
   if (ends.isSource)
     return `${count(written)} rows out, ${bytes(writtenBytes)}`;
-  return ends.isSink ? `${count(read)} rows in, ${bytes(readBytes)}` : `${count(read)} rows in, ${count(written)} out`;
+  return ends.isSink || sent ? `${count(read)} rows in${sent || `, ${bytes(readBytes)}`}` : `${count(read)} rows in, ${count(written)} out`;
 }
 
 function boxView(place, vertex, context) {
@@ -100,16 +105,16 @@ function boxView(place, vertex, context) {
     watermarks.get(vertex.id)?.still_ms ?? 0);
   const how = level(vertex, flow);
   const isRunning = vertex.status === "RUNNING";
-  const name = lines(vertex.name, 25);
+  const name = lines(vertex.name, 23);
   const fault = faults.get(vertex.id);
   const shares = flow ? `busy ${percent(flow.busy.max)}` : "";
   const pressed = flow ? `back-pressured ${percent(flow.pressed.max)}` : "";
-  const speed = flow && isRunning ? throughput(vertex, flow, ends) : vertex.status.toLowerCase();
-  const label = [vertex.name, `parallelism ${vertex.parallelism}`, LEVEL_WORDS[how], speed, totals(vertex, ends), shares, pressed,
+  const speed = flow && isRunning ? throughput(flow, ends) : vertex.status.toLowerCase();
+  const label = [vertex.name, `parallelism ${vertex.parallelism}`, LEVEL_WORDS[how], speed, totals(vertex, flow, ends), shares, pressed,
     isRunning ? mark.text : "", fault?.sentence].filter(Boolean).join(", ");
   const isOpen = selected === vertex.id;
   return s("a", { class: `box ${how}${isOpen ? " open" : ""}`, "data-key": vertex.id, "data-vertex": vertex.name,
-    "data-rows": Math.max(vertex.metrics["read-records"], vertex.metrics["write-records"]),
+    "data-rows": Math.max(vertex.metrics["read-records"], vertex.metrics["write-records"], flow?.read ?? 0),
     href: isOpen ? `#/jobs/${job}` : `#/jobs/${job}/${vertex.id}`, "aria-label": label, "aria-expanded": isOpen ? "true" : "false",
     transform: `translate(${place.x} ${place.y})` },
   s("title", null, label),
@@ -117,15 +122,15 @@ function boxView(place, vertex, context) {
   s("path", { class: "stripe", d: `M10 0.5H6a5.5 5.5 0 0 0 -5.5 5.5V${BOX_HEIGHT - 6}a5.5 5.5 0 0 0 5.5 5.5H10z` }),
   s("text", { class: "name", x: 18, y: 23 }, name[0]),
   name[1] ? s("text", { class: "name", x: 18, y: 39 }, name[1]) : null,
-  s("text", { class: "parallelism", x: BOX_WIDTH - 12, y: 23, "text-anchor": "end" }, `×${vertex.parallelism}`),
+  s("text", { class: "parallelism", x: BOX_WIDTH - 10, y: 23, "text-anchor": "end" }, `×${vertex.parallelism}`),
   fault ? s("g", { class: `fault ${fault.severity}` }, s("circle", { cx: BOX_WIDTH - 2, cy: 2, r: 10 }),
     s("text", { x: BOX_WIDTH - 2, y: 6.5, "text-anchor": "middle" }, fault.severity === "info" ? "i" : "!")) : null,
   s("text", { class: isRunning ? "speed" : "speed state", x: 18, y: 62 }, speed),
-  s("text", { class: "totals", x: 18, y: 80 }, totals(vertex, ends)),
+  s("text", { class: "totals", x: 18, y: 80 }, totals(vertex, flow, ends)),
   isRunning ? s("text", { class: mark.isStill ? "mark still" : "mark", x: 18, y: 98 }, mark.text,
-    mark.detail ? s("tspan", { class: "detail", dx: 5 }, mark.detail) : null) : null,
+    mark.detail ? s("tspan", { class: "detail", x: 18, dy: 16 }, mark.detail) : null) : null,
   flow && isRunning ? bar(flow) : null,
-  flow && isRunning ? s("text", { class: "shares", x: 18, y: 138 }, shares,
+  flow && isRunning ? s("text", { class: "shares", x: 18, y: 149 }, shares,
     s("tspan", { class: "pressed", x: BOX_WIDTH - 12, "text-anchor": "end" }, pressed)) : null);
 }
 
@@ -142,7 +147,7 @@ export function graphView(job, context) {
   const scale = Math.min(1, Math.max(SCALE_MIN, context.width_px / outer));
   return s("svg", { class: "graph", viewBox: `${-MARGIN} ${-MARGIN - 6} ${outer} ${tall}`, width: Math.round(outer * scale),
     height: Math.round(tall * scale), role: "group", "aria-label": `Graph of ${job.name}: ${nodes.length} boxes` },
-  s("defs", null, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto" },
+  s("defs", null, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 10, markerHeight: 10, markerUnits: "userSpaceOnUse", orient: "auto" },
     s("path", { class: "arrow", d: "M0 0L8 4L0 8z" }))),
   edges.map((edge) => edgeView(edge, context.flows, isDown)),
   // In the order of the flow, which is the order of the tab key.

@@ -105,14 +105,18 @@ export function vertexView(detail, job, now_ms) {
 
 /* ---- exceptions ---- */
 
-// Flink's class names say where an error was put, not what happened: what follows them does.
-const firstLine = (text) => text.split("\n")[0];
+/** What went wrong in one line: the innermost cause, without the packages of its class. */
+function reason(text) {
+  const lines = text.split("\n");
+  const cause = lines.findLast((line) => line.startsWith("Caused by: ")) ?? lines[0];
+  return cause.replace(/^Caused by: /, "").replace(/^(?:[a-z]\w*\.)+(?=[A-Z])/, "");
+}
 
 function exceptionView(entry, index) {
   const where = [entry.taskName, entry.location].filter(Boolean).join(" on ");
   return h("li", { "data-key": `${entry.timestamp} ${entry.taskName ?? ""}` },
     h("details", { open: index === 0 },
-      h("summary", null, h("time", null, clock(entry.timestamp)), " ", h("strong", null, firstLine(entry.stacktrace))),
+      h("summary", null, h("time", null, clock(entry.timestamp)), " ", h("strong", null, reason(entry.stacktrace))),
       where ? h("p", { class: "quiet" }, where) : null,
       h("pre", { tabindex: "0" }, entry.stacktrace.trimEnd())));
 }

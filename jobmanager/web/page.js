@@ -4,13 +4,14 @@ import { ApiError, Unreachable, connect, get, hasToken, setToken } from "./api.j
 import { checkpointsView, remember } from "./checkpoints.js";
 import { headerView, isEnded, jobsView, taskmanagersView, troubleView } from "./cluster.js";
 import { h, show } from "./dom.js";
-import { Flows, METRICS } from "./flows.js";
+import { Flows, wantedMetrics } from "./flows.js";
 import { graphView } from "./graph.js";
 import { diagnosisView, exceptionsView, faultsByVertex, titleView, vertexView } from "./job.js";
 import * as operations from "./operations.js";
 
 const POLL_MS = 1000, POLL_LARGE_MS = 2000, POLL_HIDDEN_MS = 15_000, POLL_ENDED_MS = 3000;
 const RETRY_MS_MAX = 15_000;
+const NAMES_MS = 5000;
 const LARGE_GRAPH = 12; // boxes: each is a request of its own
 
 const place = (id) => document.getElementById(id);
@@ -28,8 +29,8 @@ const view = {
 };
 
 function newJob() {
-  return { id: null, answer: null, checkpoints: null, checkpointConfig: null, known: new Map(), exceptions: null, diagnosis: null, flows: new Flows(),
-    detail: null };
+  return { id: null, answer: null, checkpoints: null, checkpointConfig: null, known: new Map(), exceptions: null, diagnosis: null, metricNames: new Map(),
+    flows: new Flows(), detail: null };
 }
 
 const now = () => Date.now() + view.clock_offset_ms;
@@ -57,7 +58,7 @@ function jobSection() {
       : h("p", { class: "quiet" }, "This job has not been deployed.")),
     h("div", { "data-key": "vertex" }, vertexView(detail, answer.jid, now_ms)),
     h("div", { class: "pair", "data-key": "pair" },
-      h("div", { class: "card" }, checkpointsView(checkpoints, checkpointConfig, known, half_px)),
+      h("div", { class: "card" }, checkpointsView(checkpoints, checkpointConfig, known, isEnded(answer.state), half_px)),
       h("div", { class: "card" }, exceptionsView(exceptions)))];
 }
 
@@ -140,16 +141,25 @@ async function askJob(id) {
   }
   view.isGone = false;
   draw(); // the graph is there while the figures are fetched
-  const names = METRICS.join(",");
   const vertices = job.answer.vertices;
   const [checkpoints, checkpointConfig, exceptions, diagnosis, ...metrics] = await Promise.all([
     get(`${at}/checkpoints`), job.checkpointConfig ?? get(`${at}/checkpoints/config`), get(`${at}/exceptions`),
     optional(get(`${at}/diagnosis`)),
-    ...vertices.map((vertex) => optional(get(`${at}/vertices/${vertex.id}/subtasks/metrics?get=${names}`)))]);
+    ...vertices.map((vertex) => optional(askMetrics(job, `${at}/vertices/${vertex.id}/subtasks/metrics`)))]);
   Object.assign(job, { checkpoints, checkpointConfig, exceptions, diagnosis });
   remember(job.known, checkpoints);
   vertices.forEach((vertex, i) => job.flows.add(vertex, metrics[i] ?? [], now()));
   await askVertex(job, at);
+}
+
+/** The metrics that the graph shows. Which ones there are is asked now and then: operators have names of their own, and a
+ * young task has not reported all. */
+async function askMetrics(job, path) {
+  const known = job.metricNames.get(path);
+  if (known === undefined || Date.now() - known.asked_ms > NAMES_MS)
+    job.metricNames.set(path, { asked_ms: Date.now(), query: wantedMetrics(await get(path)) });
+  const { query } = job.metricNames.get(path);
+  return query === "" ? [] : get(`${path}?get=${query}`);
 }
 
 async function askVertex(job, at) {
