@@ -79,12 +79,6 @@ void batch_builder_destroy(struct batch_builder *builder)
     free(builder);
 }
 
-uint32_t batch_builder_add_row(struct batch_builder *builder)
-{
-    dcheck(!batch_builder_is_full(builder));
-    return builder->row_count++;
-}
-
 /* Gives back the text of a dropped row, so that a flood of bad records does not pile up text in a batch that never fills. */
 static void reclaim_text(struct batch_builder *builder, struct builder_column *column, const struct string_view *view)
 {

@@ -10,6 +10,7 @@
 #ifndef MILLRACE_COLUMNAR_BATCH_BUILDER_H
 #define MILLRACE_COLUMNAR_BATCH_BUILDER_H
 
+#include "common/base/check.h"
 #include "common/columnar/batch.h"
 
 struct builder_column {
@@ -41,7 +42,11 @@ static inline bool batch_builder_is_full(const struct batch_builder *builder)
     return builder->row_count >= builder->row_capacity;
 }
 /* The builder must not be full. */
-uint32_t batch_builder_add_row(struct batch_builder *builder);
+static inline uint32_t batch_builder_add_row(struct batch_builder *builder)
+{
+    dcheck(!batch_builder_is_full(builder));
+    return builder->row_count++;
+}
 void batch_builder_drop_row(struct batch_builder *builder);
 void batch_builder_set_text(struct batch_builder *builder, uint32_t column, uint32_t row, const char *text, size_t length);
 void batch_builder_set_bool(struct batch_builder *builder, uint32_t column, uint32_t row, bool value);

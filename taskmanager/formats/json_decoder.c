@@ -6,16 +6,13 @@
  * same functions, so they agree on what is malformed. Owned by one task thread. */
 #include "common/base/heap.h"
 #include "taskmanager/formats/format_impl.h"
-#include "taskmanager/formats/json_scan.h"
+#include "taskmanager/formats/json_template.h"
 #include "taskmanager/formats/value_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TEMPLATE_STEP_MAX 64
-#define TEMPLATE_BYTES_MAX 1024
 #define REASON_BYTES 160
-#define FIELD_SKIPPED UINT32_MAX
 
 struct json_field {
     const char *name;
@@ -24,23 +21,6 @@ struct json_field {
     bool is_required; /* projected and not nullable */
     bool is_projected;
     uint32_t seen_in; /* number of the last record that had it */
-};
-
-/* The literal bytes before a value, padded with 16 zero bytes for wide compares. */
-struct template_step {
-    uint32_t offset; /* into literals */
-    uint32_t length;
-    uint32_t field;  /* FIELD_SKIPPED: a value nobody wants; unused in the last step, which has only literals */
-    uint64_t words[2]; /* the first 16 literal bytes */
-    uint64_t masks[2]; /* which of them count */
-};
-
-struct json_template {
-    bool is_valid;
-    uint32_t step_count;
-    uint32_t literal_bytes;
-    struct template_step steps[TEMPLATE_STEP_MAX];
-    char literals[TEMPLATE_BYTES_MAX];
 };
 
 struct json_decoder {
@@ -72,8 +52,9 @@ static const char *store_text(struct json_decoder *self, struct batch_builder *b
     return next;
 }
 
-static const char *store_string(struct json_decoder *self, struct batch_builder *builder, uint32_t index, uint32_t row, const char *p,
-                                const char *end, const char **reason)
+/* What the hot path rarely needs stays out of it. */
+__attribute__((noinline)) static const char *store_string(struct json_decoder *self, struct batch_builder *builder, uint32_t index, uint32_t row,
+                                                          const char *p, const char *end, const char **reason)
 {
     bool has_escape;
     const char *close = json_scan_string(p, end, &has_escape, reason);
@@ -91,21 +72,13 @@ static const char *store_string(struct json_decoder *self, struct batch_builder 
 static const uint8_t byte_masks[32] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
 
 /* A short plain string (up to 12 bytes, ASCII, no escapes) becomes its view with a few vector instructions. NULL: not such a one.
- * record is the start of the whole record: near its end the 16 bytes before the end are read and shifted. */
+ * record is the start of the whole record. */
 static inline const char *store_short_string(struct batch_builder *builder, uint32_t index, uint32_t row, const char *record,
                                              const char *p, const char *end)
 {
     __m128i bytes;
-    if (end - p >= 16) {
-        bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
-    } else if (end - record >= 16) {
-        char shifted[32];
-        _mm_storeu_si128((__m128i *)(void *)shifted, _mm_loadu_si128((const __m128i *)(const void *)(end - 16)));
-        _mm_storeu_si128((__m128i *)(void *)(shifted + 16), _mm_setzero_si128());
-        bytes = _mm_loadu_si128((const __m128i *)(const void *)(shifted + (16 - (end - p))));
-    } else {
+    if (!json_load_padded(record, p, end, &bytes))
         return NULL;
-    }
     unsigned special = json_special_bytes(bytes);
     unsigned length = special != 0 ? (unsigned)__builtin_ctz(special) : 16;
     if (length > STRING_VIEW_INLINE_MAX || p + length >= end || p[length] != '"')
@@ -118,13 +91,13 @@ static inline const char *store_short_string(struct batch_builder *builder, uint
 }
 #endif
 
-/* A value that starts with a quote goes by its text whatever the column's type: "12" is a number, too. */
+/* A value that starts with a quote goes by its text whatever the column's type: "12" is a number, too. p is behind the quote. */
 static inline const char *store_quoted(struct json_decoder *self, struct batch_builder *builder, uint32_t index, uint32_t row,
                                        const char *record, const char *p, const char *end, const char **reason)
 {
-    const struct json_field *field = &self->fields[index];
+    enum data_type type = self->fields[index].type;
 #ifdef __SSE2__
-    if (field->type == TYPE_STRING) {
+    if (type == TYPE_STRING) {
         const char *next = store_short_string(builder, index, row, record, p, end);
         if (next != NULL)
             return next;
@@ -132,10 +105,11 @@ static inline const char *store_quoted(struct json_decoder *self, struct batch_b
 #else
     (void)record;
 #endif
-    if (field->type == TYPE_TIMESTAMP && self->timestamps.tail_digits == 3) {
+    if (type == TYPE_TIMESTAMP && self->timestamps.tail_digits == 3) {
         size_t length = self->timestamps.text_length;
-        if ((size_t)(end - p) > length && p[length] == '"' &&
-            timestamp_format_parse(&self->timestamps, p, length, &batch_builder_int64s(builder, index)[row])) {
+        int64_t time_ms;
+        if ((size_t)(end - p) > length && p[length] == '"' && timestamp_format_parse_cached(&self->timestamps, p, &time_ms)) {
+            batch_builder_int64s(builder, index)[row] = time_ms;
             batch_builder_set_valid(builder, index, row);
             return p + length + 1;
         }
@@ -179,8 +153,8 @@ static const char *store_null(struct json_decoder *self, uint32_t index, const c
 }
 
 /* Unquoted true, false, numbers, arrays and objects; the latter two only as the text of a STRING. */
-static const char *store_unquoted(struct json_decoder *self, struct batch_builder *builder, uint32_t index, uint32_t row, const char *p,
-                                  const char *end, const char **reason)
+__attribute__((noinline)) static const char *store_unquoted(struct json_decoder *self, struct batch_builder *builder, uint32_t index,
+                                                            uint32_t row, const char *p, const char *end, const char **reason)
 {
     enum data_type type = self->fields[index].type;
     if (*p == 'n')
@@ -215,59 +189,26 @@ static inline const char *store_value(struct json_decoder *self, struct batch_bu
 
 /* ---- the template ---- */
 
-static inline bool step_matches(const struct json_template *template, const struct template_step *step, const char *p, const char *end)
-{
-    size_t left = (size_t)(end - p);
-    if (left < step->length)
-        return false;
-    if (step->length == 1)
-        return *p == template->literals[step->offset];
-    uint64_t word;
-    if (step->length <= 8 && left >= 8) {
-        memcpy(&word, p, 8);
-        return ((word ^ step->words[0]) & step->masks[0]) == 0;
-    }
-    if (step->length <= 16 && left >= 16) {
-        uint64_t second;
-        memcpy(&word, p, 8);
-        memcpy(&second, p + 8, 8);
-        return (((word ^ step->words[0]) & step->masks[0]) | ((second ^ step->words[1]) & step->masks[1])) == 0;
-    }
-    return memcmp(p, template->literals + step->offset, step->length) == 0;
-}
-
 static bool decode_by_template(struct json_decoder *self, const char *record, const char *end, struct batch_builder *builder, uint32_t row)
 {
     const struct json_template *template = self->template;
     const char *p = record;
     const char *reason;
-    const struct template_step *step = template->steps;
-    const struct template_step *last = step + template->step_count - 1;
+    const struct json_template_step *step = template->steps;
+    const struct json_template_step *last = step + template->step_count - 1;
     for (; step < last; step++) {
-        if (!step_matches(template, step, p, end))
+        if (!json_template_matches(template, step, record, p, end))
             return false;
         p += step->length;
-        p = step->field == FIELD_SKIPPED ? json_scan_value(p, end, &reason)
-                                         : store_value(self, builder, step->field, row, record, p, end, &reason);
+        p = step->field == JSON_FIELD_SKIPPED ? json_scan_value(p, end, &reason)
+                                              : store_value(self, builder, step->field, row, record, p, end, &reason);
         if (p == NULL)
             return false;
     }
-    return (size_t)(end - p) == last->length && step_matches(template, last, p, end);
-}
-
-static void draft_step(struct json_template *draft, const char *literal, const char *value, uint32_t field)
-{
-    size_t length = (size_t)(value - literal);
-    if (draft->step_count == TEMPLATE_STEP_MAX || length > TEMPLATE_BYTES_MAX - draft->literal_bytes)
-        draft->is_valid = false;
-    if (!draft->is_valid)
-        return;
-    struct template_step *step = &draft->steps[draft->step_count++];
-    *step = (struct template_step){.offset = draft->literal_bytes, .length = (uint32_t)length, .field = field};
-    memcpy(draft->literals + draft->literal_bytes, literal, length);
-    draft->literal_bytes += (uint32_t)length;
-    memcpy(step->words, literal, length < 16 ? length : 16);
-    memset(step->masks, 0xff, length < 16 ? length : 16);
+    if ((size_t)(end - p) != last->length)
+        return false;
+    const char *closing = template->literals + last->offset;
+    return last->length == 1 ? *p == *closing : memcmp(p, closing, last->length) == 0;
 }
 
 /* ---- the general way ---- */
@@ -285,16 +226,16 @@ static uint32_t find_field(const struct json_decoder *self, const char *name, si
     for (uint32_t slot = hash_name(name, length) & self->bucket_mask;; slot = (slot + 1) & self->bucket_mask) {
         uint32_t entry = self->buckets[slot];
         if (entry == 0)
-            return FIELD_SKIPPED;
+            return JSON_FIELD_SKIPPED;
         const struct json_field *field = &self->fields[entry - 1];
         if (field->name_length == length && memcmp(field->name, name, length) == 0)
-            return field->is_projected ? entry - 1 : FIELD_SKIPPED;
+            return field->is_projected ? entry - 1 : JSON_FIELD_SKIPPED;
     }
 }
 
 static bool set_reason(struct json_decoder *self, uint32_t field, const char *reason)
 {
-    if (field == FIELD_SKIPPED)
+    if (field == JSON_FIELD_SKIPPED)
         snprintf(self->reason, sizeof self->reason, "%s", reason);
     else
         snprintf(self->reason, sizeof self->reason, "%.80s: %s", self->fields[field].name, reason);
@@ -345,33 +286,32 @@ static bool decode_general(struct json_decoder *self, const char *record, const 
 {
     const char *reason;
     struct json_template *draft = self->draft;
-    draft->is_valid = true;
-    draft->step_count = draft->literal_bytes = 0;
+    json_template_clear(draft);
     self->record_number++;
     uint32_t required_seen = 0;
     const char *literal = record;
     const char *p = json_skip_space(record, end);
     if (p == end)
-        return set_reason(self, FIELD_SKIPPED, "empty record");
+        return set_reason(self, JSON_FIELD_SKIPPED, "empty record");
     if (*p != '{')
-        return set_reason(self, FIELD_SKIPPED, "object expected");
+        return set_reason(self, JSON_FIELD_SKIPPED, "object expected");
     p = json_skip_space(p + 1, end);
     bool is_first = true;
     while (p < end && *p != '}') {
         if (!is_first) {
             if (*p != ',')
-                return set_reason(self, FIELD_SKIPPED, "comma or } expected");
+                return set_reason(self, JSON_FIELD_SKIPPED, "comma or } expected");
             p = json_skip_space(p + 1, end);
         }
         is_first = false;
         if (p == end || *p != '"')
-            return set_reason(self, FIELD_SKIPPED, "object key expected");
+            return set_reason(self, JSON_FIELD_SKIPPED, "object key expected");
         uint32_t field;
         p = decode_key(self, p + 1, end, &field, &reason);
         if (p == NULL)
-            return set_reason(self, FIELD_SKIPPED, reason);
-        draft_step(draft, literal, p, field);
-        if (field == FIELD_SKIPPED) {
+            return set_reason(self, JSON_FIELD_SKIPPED, reason);
+        json_template_add(draft, literal, p, field);
+        if (field == JSON_FIELD_SKIPPED) {
             p = json_scan_value(p, end, &reason);
         } else {
             if (self->fields[field].seen_in == self->record_number) {
@@ -389,30 +329,23 @@ static bool decode_general(struct json_decoder *self, const char *record, const 
         p = json_skip_space(p, end);
     }
     if (p == end)
-        return set_reason(self, FIELD_SKIPPED, "object is cut off");
+        return set_reason(self, JSON_FIELD_SKIPPED, "object is cut off");
     p = json_skip_space(p + 1, end);
     if (p != end)
-        return set_reason(self, FIELD_SKIPPED, "text after the object");
-    draft_step(draft, literal, end, FIELD_SKIPPED);
+        return set_reason(self, JSON_FIELD_SKIPPED, "text after the object");
+    json_template_add(draft, literal, end, JSON_FIELD_SKIPPED);
     return check_missing(self, required_seen);
 }
 
 /* ---- entry ---- */
 
-static bool json_decode(struct format_decoder *decoder, const void *bytes, size_t length, struct batch_builder *builder,
-                        const char **reason)
+/* Of a record that has a row already. */
+__attribute__((noinline)) static bool decode_anew(struct json_decoder *self, const char *record, const char *end, struct batch_builder *builder,
+                                                  const char **reason)
 {
-    struct json_decoder *self = (struct json_decoder *)decoder;
-    const char *record = bytes;
-    const char *end = record + length;
+    /* What an attempt stored goes with its row. */
+    batch_builder_drop_row(builder);
     uint32_t row = batch_builder_add_row(builder);
-    if (self->template->is_valid) {
-        if (decode_by_template(self, record, end, builder, row))
-            return true;
-        /* What the attempt stored goes with the row. */
-        batch_builder_drop_row(builder);
-        row = batch_builder_add_row(builder);
-    }
     if (!decode_general(self, record, end, builder, row)) {
         batch_builder_drop_row(builder);
         *reason = self->reason;
@@ -424,6 +357,18 @@ static bool json_decode(struct format_decoder *decoder, const void *bytes, size_
         self->draft = spare;
     }
     return true;
+}
+
+static bool json_decode(struct format_decoder *decoder, const void *bytes, size_t length, struct batch_builder *builder,
+                        const char **reason)
+{
+    struct json_decoder *self = (struct json_decoder *)decoder;
+    const char *record = bytes;
+    const char *end = record + length;
+    uint32_t row = batch_builder_add_row(builder);
+    if (self->template->is_valid && decode_by_template(self, record, end, builder, row))
+        return true;
+    return decode_anew(self, record, end, builder, reason);
 }
 
 static void json_decoder_destroy(struct format_decoder *decoder)

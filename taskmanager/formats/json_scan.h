@@ -35,6 +35,27 @@ static inline const char *json_skip_space(const char *p, const char *end)
 }
 
 #ifdef __SSE2__
+/* The 16 bytes from p on, zeros behind end; record is where the memory that may be read starts. Near the end the 16 bytes before it are
+ * read and shifted, in registers: a store that is read back at another offset would stall. False: nothing is left, or the whole
+ * record is shorter. */
+static inline bool json_load_padded(const char *record, const char *p, const char *end, __m128i *out)
+{
+    size_t left = (size_t)(end - p);
+    if (left >= 16) {
+        *out = _mm_loadu_si128((const __m128i *)(const void *)p);
+        return true;
+    }
+    if (left == 0 || end - record < 16)
+        return false;
+    uint64_t low, high;
+    memcpy(&low, end - 16, sizeof low);
+    memcpy(&high, end - 8, sizeof high);
+    __extension__ unsigned __int128 both = (unsigned __int128)high << 64 | low;
+    both >>= 8 * (16 - left);
+    *out = _mm_set_epi64x((int64_t)(uint64_t)(both >> 64), (int64_t)(uint64_t)both);
+    return true;
+}
+
 /* Bit i: byte i is a quote, a backslash, a control character or not ASCII. */
 static inline unsigned json_special_bytes(__m128i bytes)
 {

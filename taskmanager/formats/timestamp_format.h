@@ -56,17 +56,39 @@ void date_from_days(int64_t days, int64_t *year, uint32_t *month, uint32_t *day)
 bool date_parse(const char *text, size_t length, int32_t *out_days);
 void date_print(int32_t days, struct str_buf *out);
 
+/* Whether the text, which is longer than the prefix, starts with it: three words that may overlap instead of a call. */
+static inline bool timestamp_prefix_is(const char *text, const char *prefix, uint32_t length)
+{
+    if (length < 8 || length > 24)
+        return memcmp(text, prefix, length) == 0;
+    uint64_t text_words[3], prefix_words[3];
+    uint32_t middle = length < 16 ? 0 : 8;
+    memcpy(&text_words[0], text, 8);
+    memcpy(&text_words[1], text + middle, 8);
+    memcpy(&text_words[2], text + length - 8, 8);
+    memcpy(&prefix_words[0], prefix, 8);
+    memcpy(&prefix_words[1], prefix + middle, 8);
+    memcpy(&prefix_words[2], prefix + length - 8, 8);
+    return ((text_words[0] ^ prefix_words[0]) | (text_words[1] ^ prefix_words[1]) | (text_words[2] ^ prefix_words[2])) == 0;
+}
+
+/* The text has the format's length, and the format ends in milliseconds. False: it does not start like the text before. */
+static inline bool timestamp_format_parse_cached(const struct timestamp_format *format, const char *text, int64_t *out_ms)
+{
+    if (!format->cache_valid || !timestamp_prefix_is(text, format->cached_text, format->prefix_length))
+        return false;
+    const char *tail = text + format->prefix_length;
+    unsigned a = (unsigned)tail[0] - '0', b = (unsigned)tail[1] - '0', c = (unsigned)tail[2] - '0';
+    if (a > 9 || b > 9 || c > 9)
+        return false;
+    *out_ms = format->cached_ms + (int64_t)(a * 100 + b * 10 + c);
+    return true;
+}
+
 static inline bool timestamp_format_parse(struct timestamp_format *format, const char *text, size_t length, int64_t *out_ms)
 {
-    if (format->tail_digits == 3 && length == format->text_length && format->cache_valid &&
-        memcmp(text, format->cached_text, format->prefix_length) == 0) {
-        const char *tail = text + format->prefix_length;
-        unsigned a = (unsigned)tail[0] - '0', b = (unsigned)tail[1] - '0', c = (unsigned)tail[2] - '0';
-        if (a <= 9 && b <= 9 && c <= 9) {
-            *out_ms = format->cached_ms + (int64_t)(a * 100 + b * 10 + c);
-            return true;
-        }
-    }
+    if (format->tail_digits == 3 && length == format->text_length && timestamp_format_parse_cached(format, text, out_ms))
+        return true;
     return timestamp_format_parse_slow(format, text, length, out_ms);
 }
 

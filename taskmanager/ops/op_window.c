@@ -129,7 +129,6 @@ static void panes_drop(struct op_window *self, size_t count)
 {
     if (count == 0)
         return;
-    window_function_forget(&self->base.function);
     for (size_t i = 0; i < count; i++) {
         struct state_table *table = self->panes.items[i].table;
         if (self->spare == NULL) {
@@ -151,7 +150,6 @@ static struct error *pane_fire(struct op_window *self, struct pane *pane)
     struct state_iterator iterator;
     const struct state_entry *entry;
     pane->is_fired = true;
-    window_function_forget(function);
     window_function_enter(function);
     state_iterator_init(&iterator, pane->table);
     while (!user_context_has_failed(&function->context) && state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {

@@ -166,14 +166,14 @@ void window_builtin_finish(struct window_function *self)
         uint32_t row = rows != NULL ? rows[i] : i;                                                                     \
         if (column_is_null(column, row))                                                                               \
             continue;                                                                                                  \
-        struct builtin_slot *slot = (struct builtin_slot *)values[i] + at;                                             \
+        struct builtin_slot *slot = (struct builtin_slot *)values[groups[i]] + at;                                     \
         body;                                                                                                          \
         slot->count++;                                                                                                 \
     }
 
 #define FOLD(name, c_type, member, member_type)                                                                        \
     static void name(enum builtin_function function, const struct column *column, const uint32_t *rows, uint32_t count, \
-                     void **values, uint32_t at)                                                                       \
+                     void **values, const uint32_t *groups, uint32_t at)                                               \
     {                                                                                                                  \
         const c_type *in = column->values;                                                                             \
         if (function == BUILTIN_MIN) {                                                                                 \
@@ -203,33 +203,34 @@ FOLD(fold_int64, int64_t, integer, int64_t)
 FOLD(fold_float, float, real, double)
 FOLD(fold_double, double, real, double)
 
-static void fold_count(const struct column *column, const uint32_t *rows, uint32_t count, void **values, uint32_t at)
+static void fold_count(const struct column *column, const uint32_t *rows, uint32_t count, void **values, const uint32_t *groups, uint32_t at)
 {
     for (uint32_t i = 0; i < count; i++)
-        ((struct builtin_slot *)values[i])[at].count += column == NULL || !column_is_null(column, rows != NULL ? rows[i] : i);
+        ((struct builtin_slot *)values[groups[i]])[at].count += column == NULL || !column_is_null(column, rows != NULL ? rows[i] : i);
 }
 
-void window_builtin_add(struct window_function *self, const struct batch *batch, const uint32_t *rows, uint32_t count, void **values)
+void window_builtin_add(struct window_function *self, const struct batch *batch, const uint32_t *rows, uint32_t count, void **values,
+                        const uint32_t *groups)
 {
     for (uint32_t at = 0; at < self->builtin_count; at++) {
         const struct window_builtin *builtin = &self->builtins[at];
         const struct column *column = builtin->column >= 0 ? &batch->columns[builtin->column] : NULL;
         if (builtin->function == BUILTIN_COUNT) {
-            fold_count(column, rows, count, values, at);
+            fold_count(column, rows, count, values, groups, at);
             continue;
         }
         if (builtin->type == TYPE_FLOAT)
-            fold_float(builtin->function, column, rows, count, values, at);
+            fold_float(builtin->function, column, rows, count, values, groups, at);
         else if (builtin->type == TYPE_DOUBLE)
-            fold_double(builtin->function, column, rows, count, values, at);
+            fold_double(builtin->function, column, rows, count, values, groups, at);
         else if (data_type_width(builtin->type) == 8)
-            fold_int64(builtin->function, column, rows, count, values, at);
+            fold_int64(builtin->function, column, rows, count, values, groups, at);
         else if (data_type_width(builtin->type) == 4)
-            fold_int32(builtin->function, column, rows, count, values, at);
+            fold_int32(builtin->function, column, rows, count, values, groups, at);
         else if (data_type_width(builtin->type) == 2)
-            fold_int16(builtin->function, column, rows, count, values, at);
+            fold_int16(builtin->function, column, rows, count, values, groups, at);
         else
-            fold_int8(builtin->function, column, rows, count, values, at);
+            fold_int8(builtin->function, column, rows, count, values, groups, at);
     }
 }
 

@@ -74,9 +74,7 @@ struct error *window_function_init(struct window_function *self, struct op *op, 
     self->is_new = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->is_new);
     self->values = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->values);
     self->key_groups = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->key_groups);
-    self->cache.miss_rows = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->cache.miss_rows);
-    self->cache.miss_places = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->cache.miss_places);
-    self->cache.miss_refs = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->cache.miss_refs);
+    window_groups_init(&self->groups);
     return NULL;
 }
 
@@ -95,9 +93,7 @@ void window_function_finish(struct window_function *self)
     free(self->is_new);
     free(self->values);
     free(self->key_groups);
-    free(self->cache.miss_rows);
-    free(self->cache.miss_places);
-    free(self->cache.miss_refs);
+    window_groups_finish(&self->groups);
 }
 
 struct state_table *window_function_table(const struct window_function *self, struct schema *namespace_schema)
@@ -232,75 +228,20 @@ static void gather_chunk(struct window_function *self, const struct batch *batch
 
 /* ---- the entries of a batch ---- */
 
-void window_function_forget(struct window_function *self)
-{
-    self->cache.table = NULL;
-}
-
-static void fill_key_groups(const struct window_function *self, const struct state_rows *rows, const uint32_t *selection, uint32_t count)
+/* Entries of the keys of all rows of the selection, by group. Entries of values of fixed length do not move while rows are added. */
+static void find_values(struct window_function *self, struct state_table *table, struct state_rows *rows)
 {
     uint32_t max_parallelism = self->op->ctx->max_parallelism;
-    uint32_t *key_groups = self->key_groups;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t row = selection != NULL ? selection[i] : i;
-        key_groups[row] = key_group_of_hash(rows->hashes[row], max_parallelism);
-    }
-}
-
-/* refs of the rows whose keys are in the cache; the others go to the list of misses. */
-static void look_up_cached(struct window_function *self, const struct state_table *table, const struct state_rows *rows)
-{
-    struct window_cache *cache = &self->cache;
-    uint32_t miss_count = 0;
-    for (uint32_t i = 0; i < rows->count; i++) {
-        uint32_t row = rows->rows != NULL ? rows->rows[i] : i;
-        uint64_t hash = rows->hashes[row];
-        const struct window_cache_slot *slot = &cache->slots[hash % WINDOW_CACHE_SLOTS];
-        cache->miss_rows[miss_count] = row;
-        cache->miss_places[miss_count] = i;
-        self->refs[i] = slot->ref;
-        if (slot->hash == hash && slot->ref != STATE_REF_NONE) {
-            const struct state_entry *entry = state_table_entry(table, slot->ref);
-            uint32_t length = rows->key_offsets[row + 1] - rows->key_offsets[row];
-            if (entry->key_length == length && memcmp(state_entry_key(entry), rows->keys + rows->key_offsets[row], length) == 0)
-                continue;
-        }
-        miss_count++;
-    }
-    cache->miss_count = miss_count;
-}
-
-/* self->refs[i] (and is_new[i], may be NULL) of all rows of the selection. Entries of values of fixed length do not move while
- * rows are added. */
-static void upsert_rows(struct window_function *self, struct state_table *table, struct state_rows *rows, bool *is_new)
-{
-    struct window_cache *cache = &self->cache;
+    window_groups_find(&self->groups, rows);
     rows->key_groups = self->key_groups;
-    if (is_new != NULL || cache->skip_batches > 0) {
-        cache->skip_batches -= cache->skip_batches > 0;
-        fill_key_groups(self, rows, rows->rows, rows->count);
-        state_table_upsert_rows(table, rows, self->codec->record_size, self->refs, is_new);
-        return;
-    }
-    if (cache->table != table) {
-        memset(cache->slots, 0, sizeof cache->slots);
-        cache->table = table;
-    }
-    look_up_cached(self, table, rows);
-    if (cache->miss_count == 0)
-        return;
-    struct state_rows misses = *rows;
-    misses.rows = cache->miss_rows;
-    misses.count = cache->miss_count;
-    fill_key_groups(self, rows, misses.rows, misses.count);
-    state_table_upsert_rows(table, &misses, self->codec->record_size, cache->miss_refs, NULL);
-    for (uint32_t i = 0; i < misses.count; i++) {
-        uint64_t hash = rows->hashes[cache->miss_rows[i]];
-        self->refs[cache->miss_places[i]] = cache->miss_refs[i];
-        cache->slots[hash % WINDOW_CACHE_SLOTS] = (struct window_cache_slot){hash, cache->miss_refs[i]};
-    }
-    if (rows->count >= 256 && misses.count > rows->count / 2)
-        cache->skip_batches = 64;
+    struct state_rows firsts = *rows;
+    firsts.rows = self->groups.rows;
+    firsts.count = self->groups.count;
+    for (uint32_t g = 0; g < firsts.count; g++)
+        self->key_groups[firsts.rows[g]] = key_group_of_hash(rows->hashes[firsts.rows[g]], max_parallelism);
+    state_table_upsert_rows(table, &firsts, self->codec->record_size, self->refs, self->kind == WINDOW_REDUCE ? self->is_new : NULL);
+    for (uint32_t g = 0; g < firsts.count; g++)
+        self->values[g] = state_table_value(table, self->refs[g]);
 }
 
 /* Between a few rows: the watchdog hears of it. True when the task is being aborted: what is folded then counts no more. */
@@ -313,17 +254,19 @@ static bool fold_is_aborted(struct window_function *self, struct op_ticker *tick
 }
 
 /* Rows start to end of the chunk that was gathered last: one call of the user's function a row, on the value where it lies. */
-static void fold_rows(const struct window_function *self, struct state_table *table, uint32_t chunk, uint32_t start, uint32_t end)
+static void fold_rows(struct window_function *self, uint32_t chunk, uint32_t start, uint32_t end)
 {
     const char *in = (const char *)self->records + (size_t)start * self->input->size_bytes;
-    const uint64_t *refs = self->refs + chunk;
+    const uint32_t *groups = self->groups.of_row + chunk;
     if (self->kind == WINDOW_AGGREGATE) {
         void (*add)(const void *, void *) = self->fold->call.aggregate.add;
         for (uint32_t i = start; i < end; i++, in += self->input->size_bytes)
-            add(in, state_table_value(table, refs[i]));
+            add(in, self->values[groups[i]]);
     } else {
-        for (uint32_t i = start; i < end; i++, in += self->input->size_bytes)
-            fold_into(self, in, state_table_value(table, refs[i]), self->is_new[chunk + i]);
+        for (uint32_t i = start; i < end; i++, in += self->input->size_bytes) {
+            fold_into(self, in, self->values[groups[i]], self->is_new[groups[i]]);
+            self->is_new[groups[i]] = false;
+        }
     }
 }
 
@@ -331,12 +274,12 @@ static void fold_rows(const struct window_function *self, struct state_table *ta
 static void fold_in_place(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows)
 {
     struct op_ticker ticker = op_ticker_start(self->op);
-    upsert_rows(self, table, rows, self->kind == WINDOW_AGGREGATE ? NULL : self->is_new);
+    find_values(self, table, rows);
     for (uint32_t chunk = 0; chunk < rows->count; chunk += RECORD_CHUNK_ROWS) {
         uint32_t count = rows->count - chunk < RECORD_CHUNK_ROWS ? rows->count - chunk : RECORD_CHUNK_ROWS;
         gather_chunk(self, batch, rows->rows, chunk, count);
         for (uint32_t start = 0; start < count; start += FOLD_TICK_ROWS) {
-            fold_rows(self, table, chunk, start, count - start < FOLD_TICK_ROWS ? count : start + FOLD_TICK_ROWS);
+            fold_rows(self, chunk, start, count - start < FOLD_TICK_ROWS ? count : start + FOLD_TICK_ROWS);
             if (fold_is_aborted(self, &ticker))
                 return;
         }
@@ -369,10 +312,8 @@ void window_function_add_rows(struct window_function *self, struct state_table *
     const char *outer = user_function_current;
     user_function_current = fold_name(self);
     if (self->kind == WINDOW_BUILTIN) {
-        upsert_rows(self, table, rows, NULL);
-        for (uint32_t i = 0; i < rows->count; i++)
-            self->values[i] = state_table_value(table, self->refs[i]);
-        window_builtin_add(self, batch, rows->rows, rows->count, self->values);
+        find_values(self, table, rows);
+        window_builtin_add(self, batch, rows->rows, rows->count, self->values, self->groups.of_row);
     } else if (self->is_record) {
         fold_in_place(self, table, batch, rows);
     } else {
@@ -387,7 +328,8 @@ void window_function_add_row(struct window_function *self, struct state_table *t
     if (self->kind == WINDOW_BUILTIN) {
         void *value = state_table_upsert(table, key->key_group, key->hash, key->bytes, key->length, name_space, namespace_length,
                                          self->codec->record_size, NULL);
-        window_builtin_add(self, batch, &row, 1, &value);
+        static const uint32_t group = 0;
+        window_builtin_add(self, batch, &row, 1, &value, &group);
         return;
     }
     const char *outer = user_function_current;

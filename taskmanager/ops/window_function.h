@@ -10,30 +10,13 @@
 
 #include "taskmanager/ops/op_support.h"
 #include "taskmanager/ops/user_context.h"
+#include "taskmanager/ops/window_groups.h"
 #include "taskmanager/state/state_table.h"
 
 enum window_function_kind { WINDOW_AGGREGATE, WINDOW_REDUCE, WINDOW_ELEMENTS, WINDOW_BUILTIN };
 
 struct window_builtin;
 struct window_output;
-
-/* Entries of the keys that came last, of one table: most streams have hot keys, and a hit needs neither key group nor index. */
-#define WINDOW_CACHE_SLOTS 512
-
-struct window_cache_slot {
-    uint64_t hash;
-    uint64_t ref; /* STATE_REF_NONE: free */
-};
-
-struct window_cache {
-    const struct state_table *table; /* NULL: nothing is cached */
-    uint32_t skip_batches;           /* hits were rare: leave it alone for so many batches */
-    uint32_t miss_count;
-    uint32_t *miss_rows;  /* rows of the batch, BATCH_ROWS_MAX each */
-    uint32_t *miss_places; /* where their refs go */
-    uint64_t *miss_refs;
-    struct window_cache_slot slots[WINDOW_CACHE_SLOTS];
-};
 
 struct window_function {
     enum window_function_kind kind;
@@ -54,11 +37,11 @@ struct window_function {
     uint32_t builtin_count;
     struct window_output *outputs; /* builtin: a row of the output, column by column */
     struct batch_builder *builder; /* builtin */
-    uint64_t *refs;                /* BATCH_ROWS_MAX */
-    bool *is_new;
+    struct window_groups groups;   /* of the rows in hand; by group, BATCH_ROWS_MAX each: */
+    uint64_t *refs;
+    bool *is_new;                  /* made for these rows, and none of them folded yet */
     void **values;
-    uint32_t *key_groups;          /* BATCH_ROWS_MAX */
-    struct window_cache cache;
+    uint32_t *key_groups;          /* by row of the batch */
 };
 
 /* Reads the options aggregate, reduce, builtin and window_function. key_schema: of the key columns, may have no fields. */
@@ -73,8 +56,6 @@ json_t *window_function_meta(const struct window_function *self);
 /* After a table was loaded: converts what the state table itself cannot. */
 MUST_CHECK struct error *window_function_convert(struct window_function *self, struct state_table *table, const json_t *meta);
 
-/* Before a table that was folded into is walked, cleared or destroyed: entries may move. */
-void window_function_forget(struct window_function *self);
 /* Folds rows of batch into the values of their keys. rows: the keys of the batch, with rows->rows the selection (NULL: all);
  * rows->key_groups is filled in where it is needed. */
 void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows);
@@ -96,7 +77,9 @@ MUST_CHECK struct error *window_function_leave(struct window_function *self);
 /* ---- window_builtin.c ---- */
 MUST_CHECK struct error *window_builtin_init(struct window_function *self, struct schema *key_schema, const json_t *builtins);
 void window_builtin_finish(struct window_function *self);
-void window_builtin_add(struct window_function *self, const struct batch *batch, const uint32_t *rows, uint32_t count, void **values);
+/* Row rows[i] (NULL: i) of the batch into values[groups[i]]. */
+void window_builtin_add(struct window_function *self, const struct batch *batch, const uint32_t *rows, uint32_t count, void **values,
+                        const uint32_t *groups);
 void window_builtin_merge(struct window_function *self, const void *from, void *into);
 void window_builtin_emit(struct window_function *self, const struct state_key *key, const void *value, const struct mr_window *window);
 

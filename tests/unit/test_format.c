@@ -209,6 +209,60 @@ START_TEST(json_template_misses)
 }
 END_TEST
 
+/* Strings of every length that wide loads care about, at every distance from the end of the record, in records short and long. */
+START_TEST(json_values_near_the_end)
+{
+    static const char *const heads[] = {"{", "{ ", "{\"a key that is skipped\":[1,2],"};
+    static const char *const tails[] = {"}", " }", ",\"z\":1}", ",\"z\":\"0123456789abcdef\"}"};
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+    for (size_t head = 0; head < sizeof heads / sizeof heads[0]; head++)
+        for (size_t tail = 0; tail < sizeof tails / sizeof tails[0]; tail++)
+            for (int length = 0; length <= 26; length++) {
+                char record[160], expected[64];
+                snprintf(record, sizeof record, "%s\"p\":\"%.*s\"%s", heads[head], length, letters, tails[tail]);
+                snprintf(expected, sizeof expected, "{\"p\":\"%.*s\"}", length, letters);
+                expect("{\"type\":\"json\"}", "[{\"name\":\"p\",\"type\":\"STRING\",\"nullable\":false}]", record, expected);
+                record[strlen(record) - 1] = ']';
+                expect("{\"type\":\"json\"}", "[{\"name\":\"p\",\"type\":\"STRING\",\"nullable\":false}]", record, NULL);
+            }
+}
+END_TEST
+
+static bool is_valid(const struct batch_builder *builder, uint32_t column, uint32_t row)
+{
+    return builder->columns[column].validity->data[row >> 3] >> (row & 7) & 1;
+}
+
+/* Each literal of a template counts to its last byte, those beyond the first sixteen too: a record that differs in one byte anywhere
+ * becomes by template what it becomes without. */
+START_TEST(json_template_compares_all)
+{
+    static const char record[] = "{\"a key that is longer than sixteen\":\"v\",\"p\":1}";
+    struct schema *schema = schema_of("[{\"name\":\"a key that is longer than sixteen\",\"type\":\"STRING\"},{\"name\":\"p\",\"type\":\"INT\"}]");
+    for (size_t at = 0; at < strlen(record); at++) {
+        struct format_decoder *decoder = decoder_of("{\"type\":\"json\"}", schema), *fresh = decoder_of("{\"type\":\"json\"}", schema);
+        struct batch_builder *builder = batch_builder_create(schema, 4, false);
+        const char *reason;
+        char changed[sizeof record];
+        memcpy(changed, record, sizeof record);
+        changed[at] = '#';
+        ck_assert(decode(decoder, builder, record, &reason));
+        bool is_good = decode(decoder, builder, changed, &reason);
+        ck_assert_int_eq(is_good, decode(fresh, builder, changed, &reason));
+        for (uint32_t column = 0; column < 2 && is_good; column++) {
+            ck_assert_int_eq(is_valid(builder, column, 1), is_valid(builder, column, 2));
+            size_t name = column == 0 ? 2 : 42; /* where its key starts */
+            if (at >= name && at < name + strlen(schema->fields[column].name))
+                ck_assert(!is_valid(builder, column, 1));
+        }
+        format_decoder_destroy(decoder);
+        format_decoder_destroy(fresh);
+        batch_builder_destroy(builder);
+    }
+    schema_unref(schema);
+}
+END_TEST
+
 START_TEST(csv_fields)
 {
     const char *csv = "{\"type\":\"csv\",\"null_literal\":\"NULL\"}";
@@ -359,6 +413,8 @@ int main(void)
     tcase_add_test(tcase, json_nesting_is_bounded);
     tcase_add_test(tcase, json_reason_names_the_field);
     tcase_add_test(tcase, json_template_misses);
+    tcase_add_test(tcase, json_values_near_the_end);
+    tcase_add_test(tcase, json_template_compares_all);
     tcase_add_test(tcase, csv_fields);
     tcase_add_test(tcase, csv_comments_are_no_records);
     tcase_add_test(tcase, csv_round_trip);

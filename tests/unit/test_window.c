@@ -1,5 +1,6 @@
 /* Windows against brute force: random streams of (key, value, time) with disorder, every assigner, lateness, and a restore at
  * another parallelism in the middle. */
+#include "taskmanager/ops/window_groups.h"
 #include "tests/support/chain_harness.h"
 
 #include "millrace/function.h"
@@ -453,6 +454,121 @@ START_TEST(reduce_and_text_accumulators)
 }
 END_TEST
 
+/* Streams of keys that repeat much, little and hardly at all; keys that differ in one byte anywhere, with hashes that collide in
+ * the slots or altogether. */
+struct key_stream {
+    uint32_t key_count;
+    uint32_t length_max;
+    uint64_t hash_mask;
+};
+static const struct key_stream key_streams[] = {{6, 9, UINT64_MAX}, {300, 20, UINT64_MAX}, {5000, 30, UINT64_MAX}, {1000000, 12, UINT64_MAX},
+                                                {50, 16, 3},        {3000, 12, 1023},      {1, 0, 0},             {700, 12, UINT64_C(0xfff) << 40}};
+
+static uint32_t make_key(const struct key_stream *stream, uint32_t number, uint8_t *bytes)
+{
+    uint32_t length = stream->length_max == 0 ? 0 : 1 + number % stream->length_max;
+    memset(bytes, 'k', length);
+    for (uint32_t i = 0, at = number; i < length && at > 0; i++, at /= 200)
+        bytes[(i + number) % length] = (uint8_t)(at % 200);
+    return length;
+}
+
+static void check_groups(struct window_groups *groups, const struct state_rows *rows)
+{
+    uint32_t seen = 0;
+    window_groups_find(groups, rows);
+    ck_assert_uint_le(groups->count, rows->count);
+    for (uint32_t i = 0; i < rows->count; i++) {
+        uint32_t group = groups->of_row[i], row = rows->rows != NULL ? rows->rows[i] : i;
+        ck_assert_uint_le(group, seen);
+        ck_assert_uint_lt(group, groups->count);
+        seen += group == seen;
+        uint32_t first = groups->rows[group], length = rows->key_offsets[row + 1] - rows->key_offsets[row];
+        ck_assert_uint_le(first, row);
+        ck_assert_uint_eq(length, rows->key_offsets[first + 1] - rows->key_offsets[first]);
+        ck_assert_mem_eq(rows->keys + rows->key_offsets[row], rows->keys + rows->key_offsets[first], length);
+    }
+    ck_assert_uint_eq(seen, groups->count);
+}
+
+START_TEST(groups_have_one_key_each)
+{
+    enum { ROWS = 2048, BATCHES = 70 };
+    static uint8_t keys[ROWS * 32];
+    static uint32_t offsets[ROWS + 1], selection[ROWS];
+    static uint64_t hashes[ROWS];
+    const struct key_stream *stream = &key_streams[_i];
+    struct window_groups groups;
+    window_groups_init(&groups);
+    random_state = (uint64_t)_i + 1;
+    for (int batch = 0; batch < BATCHES; batch++) {
+        uint32_t selected = 0;
+        for (uint32_t row = 0; row < ROWS; row++) {
+            uint32_t length = make_key(stream, (uint32_t)(random_next() % stream->key_count), keys + offsets[row]);
+            offsets[row + 1] = offsets[row] + length;
+            hashes[row] = UINT64_C(1469598103934665603);
+            for (uint32_t i = 0; i < length; i++)
+                hashes[row] = (hashes[row] ^ keys[offsets[row] + i]) * UINT64_C(1099511628211);
+            hashes[row] &= stream->hash_mask;
+            if (random_next() % 3 != 0)
+                selection[selected++] = row;
+        }
+        check_groups(&groups, &(struct state_rows){.count = ROWS, .hashes = hashes, .keys = keys, .key_offsets = offsets});
+        if (stream->key_count == 6)
+            ck_assert_uint_eq(groups.count, 6);
+        check_groups(&groups, &(struct state_rows){.count = selected, .rows = selection, .hashes = hashes, .keys = keys, .key_offsets = offsets});
+    }
+    window_groups_finish(&groups);
+}
+END_TEST
+
+/* Batches of thousands of rows, with hot keys and with keys that hardly repeat, through every way of folding in place. */
+static void count_keys(const char *options, uint32_t key_count, const char *schema, size_t sum_column)
+{
+    enum { ROWS = 2000, BATCHES = 5 };
+    const struct plan plan = {"tumbling", 100, 100, 0, 0, 0, options, schema};
+    int64_t *sums = calloc(key_count, sizeof *sums);
+    struct chain_harness chain;
+    start_chains(&chain, &plan, 1, NULL);
+    for (int batch = 0; batch < BATCHES; batch++) {
+        json_t *rows = json_array(), *times = json_array();
+        for (int row = 0; row < ROWS; row++) {
+            uint32_t key = (uint32_t)(random_next() % key_count);
+            char text[24];
+            snprintf(text, sizeof text, "%0*" PRIu32, (int)(key % 18 + 1), key);
+            json_array_append_new(rows, json_pack("[s,i]", text, batch + row));
+            json_array_append_new(times, json_integer(100 + row % 100));
+            sums[key] += batch + row;
+        }
+        chain_harness_send(&chain, 0, rows, times);
+    }
+    chain_harness_watermark(&chain, 0, 199);
+    json_t *row;
+    size_t index, fired = 0;
+    json_array_foreach(chain.collectors[0].rows, index, row)
+    {
+        uint32_t key = (uint32_t)strtoul(json_string_value(json_array_get(row, 0)), NULL, 10);
+        ck_assert_int_eq(json_integer_value(json_array_get(row, sum_column)), sums[key]);
+        sums[key] = 0;
+        fired++;
+    }
+    for (uint32_t key = 0; key < key_count; key++)
+        ck_assert_int_eq(sums[key], 0);
+    ck_assert_uint_gt(fired, 0);
+    free(sums);
+    chain_harness_finish(&chain);
+}
+
+START_TEST(hot_and_rare_keys)
+{
+    static const uint32_t key_counts[] = {1, 6, 1500, 1000000};
+    random_state = 7;
+    count_keys(AGGREGATE, key_counts[_i], RESULT_SCHEMA, 3);
+    count_keys(BUILTIN, key_counts[_i], BUILTIN_SCHEMA, 3);
+    count_keys("{\"reduce\":\"test_reduce\"}", key_counts[_i], EVENT_SCHEMA, 1);
+}
+END_TEST
+
 START_TEST(window_all_has_one_key)
 {
     json_t *options = json_pack("{s:{s:s,s:s,s:i},s:[],s:[{s:s,s:i,s:s},{s:s,s:i,s:s},{s:s,s:i,s:s}]}", "assigner", "type", "tumbling",
@@ -521,6 +637,8 @@ int main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, windows_match_brute_force, 0, (int)(sizeof plans / sizeof plans[0]));
     tcase_add_test(tcase, reduce_and_text_accumulators);
+    tcase_add_loop_test(tcase, groups_have_one_key_each, 0, (int)(sizeof key_streams / sizeof key_streams[0]));
+    tcase_add_loop_test(tcase, hot_and_rare_keys, 0, 4);
     tcase_add_test(tcase, window_all_has_one_key);
     tcase_add_test(tcase, processing_time_windows_fire_by_the_clock);
     tcase_add_test(tcase, rows_without_event_time_are_refused);
