@@ -34,7 +34,7 @@ LIBS_runner     := rdkafka liblz4
 # The runner's allocator: batches and Kafka's messages are allocated by one thread and freed by another, which glibc makes a
 # contest for one arena's lock (make bench shows it). The sanitizers bring their own.
 ALLOCATOR       := $(if $(SAN),,-Wl$(comma)--no-as-needed -lmimalloc -Wl$(comma)--as-needed)
-LIBS_client     := libcurl jansson
+LIBS_client     := libcurl libcrypto jansson
 # What uses librdkafka's threads under the thread sanitizer.
 TSAN_THREADS    := $(if $(filter thread,$(SAN)),$(BUILD)/obj/tests/support/c11_threads.o)
 pkg = $(shell pkg-config --libs $(1) 2>/dev/null)
@@ -131,7 +131,7 @@ parts_of = $(if $(call includes,tests/support,$(1)),$(LIB)/libsupport.a) $(if $(
            $(if $(call includes,taskmanager/agent,$(1)),$(LIB)/libagent.a) \
            $(if $(call includes,taskmanager/[^a]\|tests/support,$(1)),$(LIB)/librunner.a) \
            $(if $(call includes,client/,$(1)),$(LIB)/libclient.a) $(COMMON_A)
-LIBS_all := check rdkafka $(LIBS_http) libcurl $(LIBS_common)
+LIBS_all := check rdkafka $(LIBS_http) libcurl libcrypto $(LIBS_common)
 # $(call test_program,directory,source)
 define test_program
 $(BUILD)/$(1)/$(basename $(notdir $(2))): $(BUILD)/obj/$(2:.c=.o) $(3) $(call parts_of,$(2))

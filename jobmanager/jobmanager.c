@@ -10,6 +10,7 @@
 #include "common/loop/worker.h"
 #include "jobmanager/checkpoint_files.h"
 #include "jobmanager/compile.h"
+#include "jobmanager/rest/pages.h"
 #include "jobmanager/rest/rest_server.h"
 #include "jobmanager/taskmanager_link.h"
 
@@ -277,11 +278,12 @@ static struct error *start_rpc(struct jobmanager *jobmanager)
 static struct error *start_rest(struct jobmanager *jobmanager)
 {
     const struct config *config = jobmanager->config;
+    TRY(pages_create(config, &jobmanager->pages));
     TRY(rest_server_create(jobmanager, jobmanager->loop, &jobmanager->rest));
     const char *host = config_text(config, OPTION_REST_ADDRESS);
     if (host[0] == '\0')
         host = config_text(config, OPTION_JOBMANAGER_RPC_ADDRESS);
-    jobmanager->web_base = heap_printf("http://%s:%u", host, rest_server_port(jobmanager->rest));
+    jobmanager->web_base = heap_printf("%s://%s:%u", rest_server_has_tls(jobmanager->rest) ? "https" : "http", host, rest_server_port(jobmanager->rest));
     log_info("DispatcherRestEndpoint", "Rest endpoint listening at %s:%u", host, rest_server_port(jobmanager->rest));
     return NULL;
 }
@@ -364,6 +366,7 @@ void jobmanager_destroy(struct jobmanager *jobmanager)
     }
     coordinator_destroy(jobmanager->coordinator);
     program_store_destroy(jobmanager->programs);
+    pages_destroy(jobmanager->pages);
     operations_finish(&jobmanager->operations);
     hash_map_finish(&jobmanager->links);
     rpc_secret_finish(&jobmanager->secret);

@@ -2,19 +2,22 @@
 # Installs the Debian packages that Millrace needs, and says so. Nothing happens when they are there.
 #   mk/install-deps.sh build    to build and run
 #   mk/install-deps.sh check    also to test: a Java runtime and Maven for a real Kafka broker
+#   mk/install-deps.sh playground   for make check-playground: Docker, docker-compose, and what its images are made from
 #   mk/install-deps.sh deep     also for make fuzz and make tidy-deep: clang and its tools, cppcheck
 set -eu
 
-build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev
+build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libssl-dev
        libxxhash-dev nettle-dev libyaml-dev liblz4-dev libmimalloc-dev"
 check="check python3 openjdk-17-jre-headless maven kcat curl"
 deep="clang libclang-rt-14-dev clang-tidy cppcheck"
+playground="python3 docker.io docker-compose debootstrap iptables iproute2 openjdk-17-jre-headless maven kcat curl"
 
 case "${1:-build}" in
 build) wanted="$build" ;;
 check) wanted="$build $check" ;;
+playground) wanted="$playground" ;;
 deep) wanted="$build $check $deep" ;;
-*) echo "usage: $0 build|check|deep" >&2; exit 2 ;;
+*) echo "usage: $0 build|check|playground|deep" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
@@ -35,6 +38,13 @@ if command -v java >/dev/null 2>&1; then
 fi
 if command -v mvn >/dev/null 2>&1; then
     missing=$(echo "$missing" | sed 's/ maven//')
+fi
+# Likewise Docker from its own packages.
+if command -v dockerd >/dev/null 2>&1; then
+    missing=$(echo "$missing" | sed 's/ docker\.io//')
+fi
+if command -v docker-compose >/dev/null 2>&1; then
+    missing=$(echo "$missing" | sed 's/ docker-compose//')
 fi
 [ -n "$missing" ] || exit 0
 

@@ -3,6 +3,7 @@
 
 #include "common/base/heap.h"
 #include "common/base/str_buf.h"
+#include "common/http/http_token.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,10 +37,12 @@ struct error *cli_load_config(const struct cli_command *command, struct config *
     return err;
 }
 
-/* "host:port", "http://host:port/" or "host". */
-static struct error *parse_address(const char *text, char **host, int64_t *port)
+/* "host:port", "http://host:port/", "https://host:port/" or "host". */
+static struct error *parse_address(const char *text, char **host, int64_t *port, bool *has_tls)
 {
-    const char *start = strncmp(text, "http://", 7) == 0 ? text + 7 : text;
+    bool is_https = strncmp(text, "https://", 8) == 0;
+    const char *start = is_https ? text + 8 : strncmp(text, "http://", 7) == 0 ? text + 7 : text;
+    *has_tls = *has_tls || is_https;
     size_t length = strcspn(start, "/");
     const char *colon = memrchr(start, ':', length);
     if (colon != NULL && start[0] == '[' && memchr(colon, ']', length - (size_t)(colon - start)) != NULL)
@@ -58,6 +61,21 @@ static struct error *parse_address(const char *text, char **host, int64_t *port)
     return NULL;
 }
 
+static struct rest_client_tls tls_of(const struct config *config)
+{
+    bool has_own = config_bool(config, OPTION_SSL_REST_AUTHENTICATION);
+    return (struct rest_client_tls){
+        .truststore = config_text(config, OPTION_SSL_REST_TRUSTSTORE),
+        .truststore_password = config_text(config, OPTION_SSL_REST_TRUSTSTORE_PASSWORD),
+        .keystore = has_own ? config_text(config, OPTION_SSL_REST_KEYSTORE) : NULL,
+        .keystore_password = config_text(config, OPTION_SSL_REST_KEYSTORE_PASSWORD),
+        .certificate = has_own ? config_text(config, OPTION_SSL_REST_CERTIFICATE) : NULL,
+        .key = config_text(config, OPTION_SSL_REST_PRIVATE_KEY),
+        .key_password = config_text(config, OPTION_SSL_REST_KEY_PASSWORD),
+        .verifies_host = config_bool(config, OPTION_SSL_VERIFY_HOSTNAME),
+    };
+}
+
 struct error *cli_connect(const struct cli_command *command, struct rest_client **out)
 {
     struct config *config = NULL;
@@ -67,12 +85,16 @@ struct error *cli_connect(const struct cli_command *command, struct rest_client 
         address = config_text(config, OPTION_JOBMANAGER_RPC_ADDRESS);
     char *host = heap_strdup(address);
     int64_t port = config_int(config, OPTION_REST_PORT);
+    bool has_tls = config_bool(config, OPTION_SSL_REST_ENABLED);
     struct error *err = NULL;
+    char *token = NULL;
     if (command->is_given[CLI_JOBMANAGER]) {
         free(host);
         host = NULL;
-        TRY_GOTO(done, parse_address(command->values[CLI_JOBMANAGER], &host, &port));
+        TRY_GOTO(done, parse_address(command->values[CLI_JOBMANAGER], &host, &port, &has_tls));
     }
+    TRY_GOTO(done, http_token_load(config_text(config, OPTION_REST_TOKEN_FILE), &token));
+    const struct rest_client_tls tls = tls_of(config);
     bool has_retries = config_is_set(config, OPTION_REST_RETRY_MAX) || config_is_set(config, OPTION_REST_RETRY_DELAY);
     const struct rest_client_options options = {
         .host = host,
@@ -81,9 +103,12 @@ struct error *cli_connect(const struct cli_command *command, struct rest_client 
         .call_timeout_ms = config_ms(config, OPTION_CLIENT_TIMEOUT),
         .retry_count = has_retries ? (uint32_t)config_int(config, OPTION_REST_RETRY_MAX) : RETRY_COUNT_DEFAULT,
         .retry_delay_ms = has_retries ? config_ms(config, OPTION_REST_RETRY_DELAY) : RETRY_DELAY_DEFAULT_MS,
+        .token = token,
+        .tls = has_tls ? &tls : NULL,
     };
     err = rest_client_create(&options, out);
 done:
+    free(token);
     free(host);
     config_destroy(config);
     return err;

@@ -1,6 +1,7 @@
 /* REST calls over one kept-alive connection: see rest_client.h. */
 #include "client/rest/rest_client.h"
 
+#include "client/rest/truststore.h"
 #include "common/base/heap.h"
 #include "common/base/str_buf.h"
 
@@ -18,7 +19,10 @@ struct rest_client {
     char *address;
     uint32_t retry_count;
     int64_t retry_delay_ms;
+    struct curl_slist *headers; /* of every call */
     struct str_buf answer;
+    bool has_tls;
+    char reason[CURL_ERROR_SIZE];
 };
 
 static bool is_numeric_host(const char *host)
@@ -35,10 +39,76 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *user)
     return size * count;
 }
 
+static bool is_given(const char *text)
+{
+    return text != NULL && text[0] != '\0';
+}
+
+static void add_header_take(struct rest_client *client, char *line)
+{
+    client->headers = curl_slist_append(client->headers, line);
+    free(line);
+}
+
+/* Lines without a colon are skipped, as by Flink's client. */
+static void add_headers_of_environment(struct rest_client *client)
+{
+    const char *text = getenv("FLINK_REST_CLIENT_HEADERS");
+    for (; text != NULL && *text != '\0'; text += text[0] == '\n') {
+        size_t length = strcspn(text, "\n");
+        if (memchr(text, ':', length) != NULL)
+            add_header_take(client, heap_strndup(text, length));
+        text += length;
+    }
+}
+
+static struct error *use_tls(struct rest_client *client, const struct rest_client_tls *tls)
+{
+    CURL *curl = client->curl;
+    bool has_store = is_given(tls->keystore);
+    if (is_given(tls->truststore)) {
+        char *pem;
+        TRY(truststore_load(tls->truststore, tls->truststore_password, &pem));
+        struct curl_blob blob = {pem, strlen(pem), CURL_BLOB_COPY};
+        curl_easy_setopt(curl, CURLOPT_CAINFO_BLOB, &blob);
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+        free(pem);
+    }
+    if (has_store || is_given(tls->certificate)) {
+        bool is_pem = true;
+        if (has_store)
+            TRY(truststore_is_pem(tls->keystore, &is_pem));
+        curl_easy_setopt(curl, CURLOPT_SSLCERT, has_store ? tls->keystore : tls->certificate);
+        curl_easy_setopt(curl, CURLOPT_SSLCERTTYPE, is_pem ? "PEM" : "P12");
+        curl_easy_setopt(curl, CURLOPT_SSLKEY, has_store ? tls->keystore : tls->key);
+        curl_easy_setopt(curl, CURLOPT_SSLKEYTYPE, is_pem ? "PEM" : "P12");
+        const char *password = is_pem ? tls->key_password : tls->keystore_password;
+        if (is_given(password))
+            curl_easy_setopt(curl, CURLOPT_KEYPASSWD, password);
+    }
+    curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, tls->verifies_host ? 2L : 0L);
+    client->has_tls = true;
+    return NULL;
+}
+
+static void set_base(struct rest_client *client, const struct rest_client_options *options)
+{
+    /* Without this a look-up would start a thread and try IPv6 first; but certificates name the host as it is called. */
+    bool is_local = strcmp(options->host, "localhost") == 0 && options->tls == NULL;
+    const char *host = is_local ? "127.0.0.1" : options->host;
+    const char *scheme = options->tls != NULL ? "https" : "http";
+    bool is_ipv6 = strchr(host, ':') != NULL && host[0] != '[';
+    client->base = heap_printf(is_ipv6 ? "%s://[%s]:%u/v1" : "%s://%s:%u/v1", scheme, host, options->port);
+    client->address = is_numeric_host(options->host) ? heap_printf("/%s:%u", host, options->port)
+                      : is_local                     ? heap_printf("%s/127.0.0.1:%u", options->host, options->port)
+                                                     : heap_printf("%s:%u", host, options->port);
+}
+
 struct error *rest_client_create(const struct rest_client_options *options, struct rest_client **out)
 {
-    /* Plain HTTP only: setting up TLS would cost more than the call. */
-    if (curl_global_init(CURL_GLOBAL_NOTHING) != CURLE_OK)
+    /* Setting up TLS would cost more than the call, where it is not needed. */
+    if (curl_global_init(options->tls != NULL ? CURL_GLOBAL_SSL : CURL_GLOBAL_NOTHING) != CURLE_OK)
         return error_new(INTERNAL, "could not initialise libcurl");
     struct rest_client *client = heap_new(struct rest_client);
     client->curl = curl_easy_init();
@@ -46,22 +116,26 @@ struct error *rest_client_create(const struct rest_client_options *options, stru
         free(client);
         return error_new(OUT_OF_MEMORY, "could not create a libcurl handle");
     }
-    /* Without this a look-up would start a thread and try IPv6 first. */
-    const char *host = strcmp(options->host, "localhost") == 0 ? "127.0.0.1" : options->host;
-    bool is_ipv6 = strchr(host, ':') != NULL && host[0] != '[';
-    client->base = heap_printf(is_ipv6 ? "http://[%s]:%u/v1" : "http://%s:%u/v1", host, options->port);
-    client->address = is_numeric_host(options->host) ? heap_printf("/%s:%u", host, options->port)
-                                                     : heap_printf(host == options->host ? "%s:%u" : "%s/127.0.0.1:%u", options->host, options->port);
+    set_base(client, options);
     client->retry_count = options->retry_count;
     client->retry_delay_ms = options->retry_delay_ms;
     curl_easy_setopt(client->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(client->curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(client->curl, CURLOPT_PROTOCOLS_STR, "http");
+    curl_easy_setopt(client->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(client->curl, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(client->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
     curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, (long)options->call_timeout_ms);
     curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, on_bytes);
     curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, client);
+    curl_easy_setopt(client->curl, CURLOPT_ERRORBUFFER, client->reason);
+    if (options->token != NULL)
+        add_header_take(client, heap_printf("Authorization: Bearer %s", options->token));
+    add_headers_of_environment(client);
+    struct error *err = options->tls != NULL ? use_tls(client, options->tls) : NULL;
+    if (err != NULL) {
+        rest_client_destroy(client);
+        return err;
+    }
     *out = client;
     return NULL;
 }
@@ -70,6 +144,7 @@ void rest_client_destroy(struct rest_client *client)
 {
     if (client == NULL)
         return;
+    curl_slist_free_all(client->headers);
     curl_easy_cleanup(client->curl);
     curl_global_cleanup();
     free(client->base);
@@ -124,17 +199,49 @@ static char *errors_text(const json_t *answer)
 static struct error *http_error(long status, const json_t *answer)
 {
     char *text = errors_text(answer);
-    enum error_code code = status == 404 ? ERR_NOT_FOUND : status == 409 ? ERR_CONFLICT : status < 500 ? ERR_INVALID_ARGUMENT : ERR_INTERNAL;
+    enum error_code code = status == 401 || status == 403 ? ERR_UNAUTHORIZED
+                           : status == 404                ? ERR_NOT_FOUND
+                           : status == 409                ? ERR_CONFLICT
+                           : status < 500                 ? ERR_INVALID_ARGUMENT
+                                                          : ERR_INTERNAL;
     struct error *err = text[0] != '\0' ? error_create(code, __FILE__, __LINE__, "%s", text)
                                         : error_create(code, __FILE__, __LINE__, "the server answered with HTTP status %ld", status);
     free(text);
-    return err;
+    return status == 401 ? error_with_hint(err, "set security.rest.token-file to a file with the cluster's token") : err;
+}
+
+/* Two sides that do not agree about TLS, or do not trust each other. */
+static struct error *tls_error(const struct rest_client *client, CURLcode code)
+{
+    const char *reason = client->reason[0] != '\0' ? client->reason : curl_easy_strerror(code);
+    switch ((int)code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+        return error_with_hint(error_new(UNAUTHORIZED, "the certificate of %s is not trusted: %s", client->address, reason),
+                               "security.ssl.rest.truststore names whom to trust");
+    case CURLE_SSL_CERTPROBLEM:
+        return error_with_hint(error_new(UNAUTHORIZED, "the client's own certificate cannot be used: %s", reason),
+                               "look at security.ssl.rest.keystore and its password");
+    case CURLE_SSL_CONNECT_ERROR:
+        return error_with_hint(error_new(UNAUTHORIZED, "no TLS connection to %s: %s", client->address, reason),
+                               "is security.ssl.rest.enabled the same on both sides?");
+    case CURLE_GOT_NOTHING:
+    case CURLE_RECV_ERROR:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        return client->has_tls ? NULL
+                               : error_with_hint(error_new(NETWORK, "%s: %s", reason, client->address),
+                                                 "does the server expect TLS (security.ssl.rest.enabled)?");
+    default:
+        return NULL;
+    }
 }
 
 static struct error *network_error(const struct rest_client *client, CURLcode code)
 {
     if (code == CURLE_COULDNT_CONNECT)
         return error_new(NETWORK, "Connection refused: %s", client->address);
+    struct error *err = tls_error(client, code);
+    if (err != NULL)
+        return err;
     if (code == CURLE_OPERATION_TIMEDOUT)
         return error_new(TIMEOUT, "no answer in time from %s", client->address);
     return error_new(NETWORK, "%s: %s", curl_easy_strerror(code), client->address);
@@ -148,6 +255,7 @@ static CURLcode perform(struct rest_client *client)
         if (attempt > 0)
             nanosleep(&(struct timespec){client->retry_delay_ms / 1000, client->retry_delay_ms % 1000 * 1000000}, NULL);
         str_buf_clear(&client->answer);
+        client->reason[0] = '\0';
         code = curl_easy_perform(client->curl);
         if (code != CURLE_COULDNT_CONNECT)
             break;
@@ -177,11 +285,21 @@ static struct error *exchange(struct rest_client *client, const char *path, json
     return err;
 }
 
+/* Those of every call, and those of this one; the caller frees the list. */
+static struct curl_slist *headers_with(const struct rest_client *client, const char *line)
+{
+    struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+    if (line != NULL)
+        headers = curl_slist_append(headers, line);
+    for (const struct curl_slist *at = client->headers; at != NULL; at = at->next)
+        headers = curl_slist_append(headers, at->data);
+    return headers;
+}
+
 struct error *rest_call(struct rest_client *client, const char *method, const char *path, const json_t *body, json_t **out)
 {
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json; charset=UTF-8");
-    headers = curl_slist_append(headers, "Expect:");
+    struct curl_slist *headers = headers_with(client, "Content-Type: application/json; charset=UTF-8");
     curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(client->curl, CURLOPT_MIMEPOST, NULL);
     if (text != NULL) {
@@ -203,7 +321,7 @@ struct error *rest_upload(struct rest_client *client, const char *path, const ch
     curl_mime *form = curl_mime_init(client->curl);
     curl_mimepart *part = curl_mime_addpart(form);
     curl_mime_name(part, "jarfile");
-    struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
+    struct curl_slist *headers = headers_with(client, NULL);
     struct error *err = NULL;
     if (curl_mime_filedata(part, file) != CURLE_OK) {
         err = error_new(IO, "could not read %s", file);

@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/gnutls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -67,13 +68,36 @@ void http_connection_cut(struct http_connection *connection)
     shutdown(connection->fd, SHUT_RDWR);
 }
 
+/* NULL without TLS. */
+static gnutls_session_t session_of(const struct http_connection *connection)
+{
+    if (connection->server->options.tls == NULL)
+        return NULL;
+    return MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+}
+
+bool http_connection_is_trusted(struct http_connection *connection)
+{
+    const struct http_tls *tls = connection->server->options.tls;
+    unsigned doubts = 0;
+    if (tls == NULL || !tls->requires_client)
+        return true;
+    if (!connection->is_trusted)
+        connection->is_trusted = gnutls_certificate_verify_peers2(session_of(connection), &doubts) == GNUTLS_E_SUCCESS && doubts == 0;
+    return connection->is_trusted;
+}
+
 void http_connection_send_past(struct http_connection *connection, const struct http_reply *reply)
 {
     struct str_buf answer = {0};
     str_buf_printf(&answer, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n", reply->status,
                    MHD_get_reason_phrase_for((unsigned)reply->status), reply->content_type, reply->length);
     str_buf_append_bytes(&answer, reply->bytes, reply->length);
-    send(connection->fd, answer.text, answer.length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    gnutls_session_t tls = session_of(connection);
+    if (tls != NULL)
+        gnutls_record_send(tls, answer.text, answer.length);
+    else
+        send(connection->fd, answer.text, answer.length, MSG_NOSIGNAL | MSG_DONTWAIT);
     str_buf_finish(&answer);
 }
 

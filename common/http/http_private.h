@@ -3,6 +3,7 @@
 #define MILLRACE_HTTP_HTTP_PRIVATE_H
 
 #include "common/http/http_server.h"
+#include "common/http/http_tls.h"
 #include "common/http/http_upload.h"
 
 #include <microhttpd.h>
@@ -32,6 +33,7 @@ struct http_connection {
     int64_t half_closed_ms;  /* 0: the other side has not said that it is done */
     int linger_fd;           /* -1; else a duplicate that becomes a linger when the connection is closed */
     bool is_suspended;       /* waits for us, so no deadline counts */
+    bool is_trusted;         /* its certificate was checked, where one is asked for */
     bool is_cut;             /* shut down; libmicrohttpd closes it soon */
 };
 
@@ -80,6 +82,13 @@ struct http_server {
     bool is_closing;
 };
 
+/* ---- http_listen.c ---- */
+
+/* Listens as the options say and starts libmicrohttpd on it with these callbacks. */
+MUST_CHECK struct error *http_listen(struct http_server *server, MHD_AccessHandlerCallback on_access,
+                                     void *(*on_request_line)(void *, const char *, struct MHD_Connection *),
+                                     MHD_RequestCompletedCallback on_completed);
+
 /* ---- http_connection.c ---- */
 
 void http_connection_notify(void *server, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code);
@@ -93,6 +102,8 @@ void http_connection_cut(struct http_connection *connection);
 void http_connection_linger(struct http_connection *connection);
 /* Counts an answer in memory, and cuts the slowest reader when there is too much of them. */
 void http_connection_hold_response(struct http_connection *connection, uint64_t bytes);
+/* Whether the client has shown what TLS asks of it; true without TLS. */
+bool http_connection_is_trusted(struct http_connection *connection);
 MUST_CHECK struct error *http_watch_start(struct http_server *server);
 void http_watch_stop(struct http_server *server);
 void http_server_on_handle_closed(uv_handle_t *handle);

@@ -3,21 +3,11 @@
  * libmicrohttpd reports the request as completed and its handler has replied, whichever is later. */
 #include "common/base/check.h"
 #include "common/base/heap.h"
-#include "common/base/log.h"
 #include "common/http/http_private.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#define CONNECTION_MEMORY_BYTES (64u << 10)
-/* Room for connections that are being closed for newer ones. */
-#define CONNECTIONS_SPARE 64
 
 struct http_limits http_limits_default(void)
 {
@@ -292,6 +282,8 @@ static void begin(struct http_exchange *exchange, const char *method)
     const char *length = http_request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
     if (is_preflight(exchange)) {
         answer_preflight(exchange);
+    } else if (!http_connection_is_trusted(exchange->connection)) {
+        refuse(exchange, 403, "Forbidden: this endpoint asks for a client certificate that it trusts, and got none.");
     } else if (!is_authorized(exchange)) {
         refuse_unauthorized(exchange);
     } else if (encoding != NULL && strcasecmp(encoding, "identity") != 0) {
@@ -400,69 +392,6 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *mhd, cons
 
 /* ---- start and stop ---- */
 
-__attribute__((format(printf, 2, 0))) static void on_daemon_log(void *context, const char *format, va_list args)
-{
-    (void)context;
-    char line[512];
-    vsnprintf(line, sizeof line, format, args);
-    line[strcspn(line, "\n")] = '\0';
-    log_debug(HTTP_LOGGER, "%s", line);
-}
-
-static struct error *listen_on(const struct http_server_options *options, int *out_fd, uint16_t *out_port)
-{
-    struct sockaddr_storage storage = {0};
-    struct sockaddr_in *v4 = (struct sockaddr_in *)&storage;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&storage;
-    socklen_t length = sizeof *v4;
-    const char *address = options->bind_address != NULL && options->bind_address[0] != '\0' ? options->bind_address : "0.0.0.0";
-    if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(options->port);
-    } else if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(options->port);
-        length = sizeof *v6;
-    } else {
-        return error_new(INVALID_CONFIG, "the bind address of %s is no numeric address: %s", options->name, address);
-    }
-    int fd = socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return error_errno(errno, "could not create a socket for %s", options->name);
-    int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&storage, length) != 0 || listen(fd, 4096) != 0) {
-        struct error *err = error_errno(errno, "could not listen on %s:%u for %s", address, options->port, options->name);
-        close(fd);
-        return err;
-    }
-    length = sizeof storage;
-    getsockname(fd, (struct sockaddr *)&storage, &length);
-    *out_port = ntohs(storage.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
-    *out_fd = fd;
-    return NULL;
-}
-
-/* Half of the descriptors at most: the others are for files and for the cluster's own connections. */
-static uint32_t affordable_connections(uint32_t wanted)
-{
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur / 2 < wanted)
-        return (uint32_t)(files.rlim_cur / 2);
-    return wanted;
-}
-
-static struct MHD_Daemon *start_daemon(struct http_server *server, int fd)
-{
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_SUPPRESS_DATE_NO_CLOCK | MHD_USE_ERROR_LOG;
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, server, MHD_OPTION_EXTERNAL_LOGGER, on_daemon_log, NULL,
-                            MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_request_line, server,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION, http_connection_notify, server,
-                            MHD_OPTION_CONNECTION_LIMIT, server->options.limits.connections_max + CONNECTIONS_SPARE,
-                            MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-                            MHD_OPTION_END);
-}
-
 static void http_server_free(struct http_server *server)
 {
     free((char *)(uintptr_t)server->options.upload_directory);
@@ -473,27 +402,21 @@ static void http_server_free(struct http_server *server)
 
 struct error *http_server_create(uv_loop_t *loop, const struct http_server_options *options, struct http_server **out)
 {
-    int fd = -1;
-    uint16_t port = 0;
-    TRY(listen_on(options, &fd, &port));
     struct http_server *server = heap_new(struct http_server);
     server->options = *options;
-    server->options.limits.connections_max = affordable_connections(options->limits.connections_max);
     server->options.upload_directory = options->upload_directory != NULL ? heap_strdup(options->upload_directory) : NULL;
     server->options.allow_origin = options->allow_origin != NULL ? heap_strdup(options->allow_origin) : NULL;
     server->options.token = options->token != NULL ? heap_strdup(options->token) : NULL;
     server->loop = loop;
-    server->port = port;
     server->exchanges.next = server->exchanges.previous = &server->exchanges;
     server->connections.next = server->connections.previous = &server->connections;
     server->lingers.next = server->lingers.previous = &server->lingers;
-    server->daemon = start_daemon(server, fd);
-    struct error *err = server->daemon != NULL ? http_watch_start(server) : error_new(INTERNAL, "could not start the server of %s", options->name);
+    struct error *err = http_listen(server, on_access, on_request_line, on_completed);
+    if (err == NULL)
+        err = http_watch_start(server);
     if (err != NULL) {
         if (server->daemon != NULL)
             MHD_stop_daemon(server->daemon);
-        else
-            close(fd);
         http_server_free(server);
         return err;
     }
@@ -510,11 +433,6 @@ struct error *http_server_create(uv_loop_t *loop, const struct http_server_optio
 uint16_t http_server_port(const struct http_server *server)
 {
     return server->port;
-}
-
-uint32_t http_server_connection_count(const struct http_server *server)
-{
-    return server->connection_count;
 }
 
 void http_server_on_handle_closed(uv_handle_t *handle)

@@ -71,7 +71,4 @@ uint16_t http_server_port(const struct http_server *server);
  * The loop must run on until the handles are closed. Accepts NULL. */
 void http_server_destroy(struct http_server *server);
 
-/* For tests and metrics. */
-uint32_t http_server_connection_count(const struct http_server *server);
-
 #endif

@@ -6,18 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_enabled(struct jobmanager *jobmanager, struct rest_request *request)
-{
-    if (config_bool(jobmanager->config, OPTION_WEB_SUBMIT_ENABLE))
-        return true;
-    rest_reply_error(request, 404, "Not found: %s", request->url);
-    return false;
-}
-
 void handle_jars(struct jobmanager *jobmanager, struct rest_request *request)
 {
-    if (!is_enabled(jobmanager, request))
-        return;
     const struct program_store *store = jobmanager->programs;
     json_t *files = json_array();
     for (size_t i = store->programs.count; i > 0; i--) {
@@ -52,8 +42,6 @@ void handle_jar_upload(struct jobmanager *jobmanager, struct rest_request *reque
 {
     const struct http_upload *upload = &request->http->upload;
     uint64_t size_max = (uint64_t)config_bytes(jobmanager->config, OPTION_BLOB_SIZE_MAX);
-    if (!is_enabled(jobmanager, request))
-        return;
     if (request->http->upload_count != 1) {
         rest_reply_error(request, 400, EX_REST ": Exactly 1 file must be sent, received %u.\n", request->http->upload_count);
         return;
@@ -86,8 +74,6 @@ void handle_jar_upload(struct jobmanager *jobmanager, struct rest_request *reque
 
 void handle_jar_delete(struct jobmanager *jobmanager, struct rest_request *request)
 {
-    if (!is_enabled(jobmanager, request))
-        return;
     struct error *err = program_store_remove(jobmanager->programs, rest_path_param(request, "jarid"));
     if (err == NULL) {
         rest_reply_json(request, 200, json_object());

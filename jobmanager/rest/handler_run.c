@@ -325,10 +325,6 @@ static void reply_no_program(struct jobmanager *jobmanager, struct rest_request 
 static void handle_program(struct jobmanager *jobmanager, struct rest_request *request, bool is_plan)
 {
     const char *id = rest_path_param(request, "jarid");
-    if (!config_bool(jobmanager->config, OPTION_WEB_SUBMIT_ENABLE)) {
-        rest_reply_error(request, 404, "Not found: %s", request->url);
-        return;
-    }
     json_t *body;
     if (!rest_body_json(request, is_plan ? PLAN_BODY : RUN_BODY, &body))
         return;

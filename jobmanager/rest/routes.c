@@ -1,6 +1,7 @@
 /* Finds the handler of a request in routes.def. Pure but for the answer 404. Thread: the jobmanager's loop. */
 #include "common/base/heap.h"
 #include "jobmanager/rest/handlers.h"
+#include "jobmanager/rest/pages.h"
 #include "jobmanager/rest/rest_server.h"
 
 #include <string.h>
@@ -56,8 +57,26 @@ static bool path_matches(const char *pattern, const char *url, struct rest_reque
     return *pattern == '\0' && (*url == '\0' || strcmp(url, "/") == 0);
 }
 
-bool rest_route_takes_upload(enum http_method method, const char *url)
+/* As in Flink, a cluster that takes no programs has no routes for them. */
+static bool is_off(const struct config *config, const char *url)
 {
+    bool is_program = strncmp(url, "/jars", 5) == 0 && (url[5] == '/' || url[5] == '\0');
+    return is_program && !config_bool(config, OPTION_WEB_SUBMIT_ENABLE);
+}
+
+bool rest_route_exists(const struct jobmanager *jobmanager, const char *path)
+{
+    const char *url = strip_version(path);
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (path_matches(routes[i].path, url, NULL))
+            return !is_off(jobmanager->config, url);
+    }
+    return false;
+}
+
+bool rest_route_takes_upload(const struct jobmanager *jobmanager, enum http_method method, const char *path)
+{
+    const char *url = strip_version(path);
     static const char *const uploads[] = {
 #define UPLOAD(path) path,
 #define ROUTE(method, path, handler, doc)
@@ -66,8 +85,8 @@ bool rest_route_takes_upload(enum http_method method, const char *url)
 #undef UPLOAD
     };
     for (size_t i = 0; i < sizeof uploads / sizeof uploads[0]; i++) {
-        if (method == HTTP_POST && path_matches(uploads[i], strip_version(url), NULL))
-            return true;
+        if (method == HTTP_POST && path_matches(uploads[i], url, NULL))
+            return !is_off(jobmanager->config, url);
     }
     return false;
 }
@@ -75,14 +94,16 @@ bool rest_route_takes_upload(enum http_method method, const char *url)
 void rest_dispatch(struct jobmanager *jobmanager, struct rest_request *request)
 {
     const char *url = strip_version(request->url);
-    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0] && !is_off(jobmanager->config, url); i++) {
         if (routes[i].method == request->method && path_matches(routes[i].path, url, NULL)) {
             path_matches(routes[i].path, url, request);
             routes[i].handler(jobmanager, request);
             return;
         }
     }
-    /* Flink looks for a static file on an unknown GET path. */
+    /* An unknown GET path is a file of a page. */
+    if (request->method == HTTP_GET && pages_reply(jobmanager->pages, request->http))
+        return;
     if (request->method == HTTP_GET)
         rest_reply_error(request, 404, "Unable to load requested file %s.", strcmp(request->url, "/") == 0 ? "/index.html" : request->url);
     else

@@ -30,6 +30,7 @@ RUNNER_AND_AGENT = {"taskmanager/agent/runner_contract.h"}
 LIBRARY_HOME = {
     "librdkafka/": ("taskmanager/connectors/kafka/",),
     "curl/": ("client/rest/",),
+    "openssl/": ("client/rest/",),
     "microhttpd.h": ("common/http/",),
     "gnutls/": ("common/http/",),
     "yaml.h": ("common/config/",),
