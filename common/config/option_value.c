@@ -36,7 +36,7 @@ static const char *const meaningless_prefixes[] = {
     "zookeeper.", "historyserver.", "queryable-state.", "metrics.reporter", "metrics.latency.", "metrics.scope", "metrics.internal.",
     "metrics.system-resource", "traces.", "events.", "state.backend.rocksdb.", "state.backend.incremental", "state.backend.local-recovery",
     "state.backend.latency-track.", "state.backend.changelog.", "state.changelog.", "state.storage.", "state.backend.fs.",
-    "execution.checkpointing.incremental", "execution.checkpointing.storage", "execution.checkpointing.aligned-checkpoint-timeout",
+    "execution.checkpointing.incremental", "execution.checkpointing.storage",
     "execution.checkpointing.unaligned.", "execution.checkpointing.local-backup", "execution.checkpointing.file-merging.",
     "execution.checkpointing.write-buffer-size", "execution.checkpointing.data-inline-threshold", "execution.batch.adaptive.",
     "execution.batch.speculative.", "execution.sorted-", "execution.batch-", "execution.shutdown-", "execution.submit-",

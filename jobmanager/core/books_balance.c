@@ -1,5 +1,6 @@
 /* The books of a checkpoint must balance (ARCHITECTURE.md, "Books"):
- *   per input of an operator: rows out of its sources, each times the copies that the edge makes, = rows in
+ *   per input of an operator: rows out of its sources, each times the copies that the edge makes, = rows in + rows in flight
+ *   (in flight: in an unaligned checkpoint, held by the input's subtasks; counted as rows in when they are played back)
  *   map, assign_timestamps: in = out;  filter: in = out + filtered;  sources: read = out + unparsable + filtered
  * Where a savepoint is restored into a changed graph, a new operator starts at zero between neighbours that do not. That
  * difference is taken once, at the restore, as the baseline of the input, and carried in all later metadata. */
@@ -83,7 +84,7 @@ static int64_t count_of(const json_t *books, const char *name)
     return json_integer_value(json_object_get(books, name));
 }
 
-/* Rows that the sources sent to an input, minus rows that it counted. *has_edges: whether anything feeds the input. */
+/* Rows that the sources sent to an input, minus rows that it counted or has in the checkpoint. *has_edges: whether anything feeds the input. */
 static int64_t input_difference(const struct job *job, const json_t *sums, uint32_t target, uint32_t input, bool *has_edges)
 {
     const struct job_operator *operator = &job->graph->operators[target];
@@ -99,7 +100,9 @@ static int64_t input_difference(const struct job *job, const json_t *sums, uint3
         sent += edge->partitioning == PARTITION_BROADCAST ? rows * operator->parallelism : rows;
         *has_edges = true;
     }
-    return sent - json_integer_value(json_array_get(json_object_get(books_of(sums, operator), "rows_in"), input));
+    const json_t *books = books_of(sums, operator);
+    return sent - json_integer_value(json_array_get(json_object_get(books, "rows_in"), input)) -
+           json_integer_value(json_array_get(json_object_get(books, "rows_in_flight"), input));
 }
 
 static void add_fault(json_t **faults, char *text)

@@ -12,8 +12,8 @@ static void stats_add(struct checkpoint *checkpoint)
     struct checkpoint_stats *stats = &checkpoint->job->checkpoints;
     stat_summary_add(&stats->bytes, checkpoint->bytes);
     stat_summary_add(&stats->duration, checkpoint->latest_ack_ms > 0 ? checkpoint->latest_ack_ms - checkpoint->trigger_ms : 0);
-    stat_summary_add(&stats->alignment_bytes, checkpoint->alignment_bytes);
     stat_summary_add(&stats->processed_bytes, checkpoint->processed_bytes);
+    stat_summary_add(&stats->persisted_bytes, checkpoint->persisted_bytes);
 }
 
 static void set_latest(struct checkpoint **place, struct checkpoint *checkpoint)
@@ -219,8 +219,8 @@ void checkpoint_stats_finish(struct checkpoint_stats *stats)
     checkpoint_unref(stats->latest_failed);
     stat_summary_finish(&stats->bytes);
     stat_summary_finish(&stats->duration);
-    stat_summary_finish(&stats->alignment_bytes);
     stat_summary_finish(&stats->processed_bytes);
+    stat_summary_finish(&stats->persisted_bytes);
     free(stats->restored.path);
 }
 

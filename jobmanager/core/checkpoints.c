@@ -465,16 +465,17 @@ static void take_ack(struct turn *turn, struct checkpoint *checkpoint, struct ex
         .alignment_ms = json_integer_value(json_object_get(metrics, "alignment_ms")),
         .start_delay_ms = json_integer_value(json_object_get(metrics, "start_delay_ms")),
         .bytes = bytes != NULL ? json_integer_value(bytes) : handles_bytes(event->ack.state),
-        .alignment_bytes = json_integer_value(json_object_get(metrics, "alignment_bytes")),
         .processed_bytes = json_integer_value(json_object_get(metrics, "processed_bytes")),
+        .persisted_bytes = json_integer_value(json_object_get(metrics, "persisted_bytes")),
+        .is_unaligned = json_is_true(json_object_get(metrics, "is_unaligned")),
     };
     checkpoint->acked_state[ordinal] = json_keep(event->ack.state);
     checkpoint->acked_books[ordinal] = json_keep(event->ack.books);
     checkpoint->acknowledged_count++;
     checkpoint->latest_ack_ms = turn->now_ms;
     checkpoint->bytes += checkpoint->subtasks[ordinal].bytes;
-    checkpoint->alignment_bytes += checkpoint->subtasks[ordinal].alignment_bytes;
     checkpoint->processed_bytes += checkpoint->subtasks[ordinal].processed_bytes;
+    checkpoint->persisted_bytes += checkpoint->subtasks[ordinal].persisted_bytes;
     if (!event->ack.is_finished)
         return;
     json_decref(execution->final_state);

@@ -136,7 +136,10 @@ struct checkpoint_subtask {
     bool was_finished;         /* finished before the checkpoint: its state was carried, it was not asked */
     int64_t ack_ms;
     int64_t sync_ms, async_ms, alignment_ms, start_delay_ms;
-    int64_t bytes, alignment_bytes, processed_bytes;
+    int64_t bytes;
+    int64_t processed_bytes;   /* during the alignment */
+    int64_t persisted_bytes;   /* of what was in flight; part of bytes */
+    bool is_unaligned;
 };
 
 struct checkpoint {
@@ -152,7 +155,7 @@ struct checkpoint {
     int64_t failure_ms;        /* -1 */
     char *failure;             /* REST failure_message; NULL */
     int64_t bytes;             /* sum over subtasks */
-    int64_t processed_bytes, alignment_bytes;
+    int64_t processed_bytes, persisted_bytes;
     uint32_t subtask_count, acknowledged_count;
     struct checkpoint_subtask *subtasks; /* all subtasks of the job, vertices in graph order: coordinator_checkpoint_subtask */
     bool is_discarded;         /* files deleted */
@@ -183,7 +186,7 @@ struct restored_info {
 
 struct checkpoint_stats {
     struct checkpoint_counts counts;
-    struct stat_summary bytes, duration, alignment_bytes, processed_bytes;
+    struct stat_summary bytes, duration, processed_bytes, persisted_bytes;
     VEC(struct checkpoint *) history; /* newest last, at most history_size; holds references */
     struct checkpoint *latest_completed, *latest_savepoint, *latest_failed; /* references; NULL */
     struct restored_info restored;

@@ -75,6 +75,11 @@ void job_settings_read(const struct config *config, struct job_settings *out)
         .savepoint_directory = text_or_null(config_text(config, OPTION_SAVEPOINT_DIR)),
         .cancellation_timeout_ms = config_ms(config, OPTION_TASK_CANCELLATION_TIMEOUT),
     };
+    out->is_unaligned = config_bool(config, OPTION_CHECKPOINT_UNALIGNED) && out->is_exactly_once;
+    out->aligned_timeout_ms = config_ms(config, OPTION_CHECKPOINT_ALIGNED_TIMEOUT);
+    /* A barrier that overtakes would overtake those of an earlier checkpoint too (in Flink the combination is refused). */
+    if (out->is_unaligned)
+        out->checkpoint_max_concurrent = 1;
     strategy_read(config, out->checkpoint_interval_ms, &out->restart);
 }
 

@@ -15,11 +15,13 @@ struct job_settings {
     int64_t checkpoint_interval_ms;       /* execution.checkpointing.interval; 0: no periodic checkpoints */
     int64_t checkpoint_timeout_ms;        /* .timeout, 10 min */
     int64_t checkpoint_min_pause_ms;      /* .min-pause, 0 */
-    uint32_t checkpoint_max_concurrent;   /* .max-concurrent-checkpoints, 1 */
+    uint32_t checkpoint_max_concurrent;   /* .max-concurrent-checkpoints, 1; always 1 with unaligned ones */
     uint32_t checkpoint_tolerable_failures; /* .tolerable-failed-checkpoints, 0 */
     uint32_t checkpoint_num_retained;     /* .num-retained (state.checkpoints.num-retained), 1 */
     enum checkpoint_retention retention;  /* .externalized-checkpoint-retention */
     bool is_exactly_once;                 /* .mode */
+    bool is_unaligned;                    /* .unaligned.enabled, and exactly once */
+    int64_t aligned_timeout_ms;           /* .aligned-checkpoint-timeout, 0 */
     char *checkpoint_directory;           /* .dir (state.checkpoints.dir); NULL: none. Scheme file: is taken off */
     char *savepoint_directory;            /* .savepoint-dir (state.savepoints.dir); NULL: none */
     struct restart_strategy restart;      /* restart-strategy.type and its options */

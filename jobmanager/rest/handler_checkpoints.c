@@ -32,7 +32,7 @@ static const char *type_name(enum checkpoint_kind kind)
 
 struct task_sum {
     uint32_t subtask_count, acknowledged_count;
-    int64_t latest_ack_ms, bytes, processed_bytes, alignment_bytes;
+    int64_t latest_ack_ms, bytes, processed_bytes, persisted_bytes;
 };
 
 static struct task_sum sum_of_vertex(const struct checkpoint *checkpoint, uint32_t vertex, uint32_t parallelism)
@@ -46,7 +46,7 @@ static struct task_sum sum_of_vertex(const struct checkpoint *checkpoint, uint32
         sum.latest_ack_ms = subtask->ack_ms > sum.latest_ack_ms ? subtask->ack_ms : sum.latest_ack_ms;
         sum.bytes += subtask->bytes;
         sum.processed_bytes += subtask->processed_bytes;
-        sum.alignment_bytes += subtask->alignment_bytes;
+        sum.persisted_bytes += subtask->persisted_bytes;
     }
     return sum;
 }
@@ -67,7 +67,7 @@ static void put_sum(json_t *json, const struct checkpoint *checkpoint, const str
             sum->latest_ack_ms >= 0 ? sum->latest_ack_ms - checkpoint->trigger_ms : duration_ms(checkpoint, now_ms));
     put_int(json, "alignment_buffered", 0);
     put_int(json, "processed_data", sum->processed_bytes);
-    put_int(json, "persisted_data", 0);
+    put_int(json, "persisted_data", sum->persisted_bytes);
     put_int(json, "num_subtasks", sum->subtask_count);
     put_int(json, "num_acknowledged_subtasks", sum->acknowledged_count);
 }
@@ -103,7 +103,7 @@ static json_t *checkpoint_view(const struct checkpoint *checkpoint, bool has_tas
     put_int(json, "end_to_end_duration", duration_ms(checkpoint, now_ms));
     put_int(json, "alignment_buffered", 0);
     put_int(json, "processed_data", checkpoint->processed_bytes);
-    put_int(json, "persisted_data", 0);
+    put_int(json, "persisted_data", checkpoint->persisted_bytes);
     put_int(json, "num_subtasks", checkpoint->subtask_count);
     put_int(json, "num_acknowledged_subtasks", checkpoint->acknowledged_count);
     put_text(json, "checkpoint_type", type_name(checkpoint->kind));
@@ -193,8 +193,9 @@ READER(bytes, subtask->bytes)
 READER(duration, subtask->ack_ms - checkpoint->trigger_ms)
 READER(sync, subtask->sync_ms)
 READER(async, subtask->async_ms)
-READER(zero, 0) /* aligned checkpoints buffer and persist nothing */
+READER(zero, 0)
 READER(processed, subtask->processed_bytes)
+READER(persisted, subtask->persisted_bytes)
 READER(alignment, subtask->alignment_ms)
 READER(start_delay, subtask->start_delay_ms)
 #undef READER
@@ -207,7 +208,7 @@ static json_t *subtask_summary(const struct checkpoint *checkpoint, uint32_t ver
     json_t *alignment = json_object();
     put_json(alignment, "buffered", min_max_avg(checkpoint, vertex, parallelism, read_zero, true));
     put_json(alignment, "processed", min_max_avg(checkpoint, vertex, parallelism, read_processed, false));
-    put_json(alignment, "persisted", min_max_avg(checkpoint, vertex, parallelism, read_zero, false));
+    put_json(alignment, "persisted", min_max_avg(checkpoint, vertex, parallelism, read_persisted, false));
     put_json(alignment, "duration", min_max_avg(checkpoint, vertex, parallelism, read_alignment, false));
     json_t *json = json_object();
     put_json(json, "checkpointed_size", min_max_avg(checkpoint, vertex, parallelism, read_bytes, false));
@@ -234,7 +235,7 @@ static json_t *checkpoint_subtask_view(const struct checkpoint *checkpoint, cons
     json_t *alignment = json_object();
     put_int(alignment, "buffered", 0);
     put_int(alignment, "processed", subtask->processed_bytes);
-    put_int(alignment, "persisted", 0);
+    put_int(alignment, "persisted", subtask->persisted_bytes);
     put_int(alignment, "duration", subtask->alignment_ms);
     put_text(json, "className", "completed");
     put_int(json, "index", index);
@@ -245,7 +246,7 @@ static json_t *checkpoint_subtask_view(const struct checkpoint *checkpoint, cons
     put_json(json, "checkpoint", times);
     put_json(json, "alignment", alignment);
     put_int(json, "start_delay", subtask->start_delay_ms);
-    put_bool(json, "unaligned_checkpoint", false);
+    put_bool(json, "unaligned_checkpoint", subtask->is_unaligned);
     put_bool(json, "aborted", checkpoint->state == CHECKPOINT_FAILED);
     put_text(json, "status", "completed");
     return json;
@@ -289,6 +290,17 @@ static json_t *summary_view(const struct stat_summary *summary)
     put_json(json, "p95", quantile(summary, 0.95));
     put_json(json, "p99", quantile(summary, 0.99));
     put_json(json, "p999", quantile(summary, 0.999));
+    return json;
+}
+
+/* Nothing is ever buffered in an alignment: channels are blocked. */
+static json_t *zero_summary(bool has_values)
+{
+    struct stat_summary zero = {0};
+    json_t *json = summary_view(&zero);
+    static const char *const quantiles[] = {"p50", "p90", "p95", "p99", "p999"};
+    for (size_t i = 0; has_values && i < sizeof quantiles / sizeof quantiles[0]; i++)
+        put_json(json, quantiles[i], json_real(0));
     return json;
 }
 
@@ -336,14 +348,13 @@ void handle_checkpoints(struct jobmanager *jobmanager, struct rest_request *requ
         return;
     int64_t now_ms = jobmanager_now_ms(jobmanager);
     const struct checkpoint_stats *stats = &job->checkpoints;
-    struct stat_summary nothing = {0};
     json_t *summary = json_object();
     put_json(summary, "checkpointed_size", summary_view(&stats->bytes));
     put_json(summary, "state_size", summary_view(&stats->bytes));
     put_json(summary, "end_to_end_duration", summary_view(&stats->duration));
-    put_json(summary, "alignment_buffered", summary_view(stats->alignment_bytes.count > 0 ? &stats->alignment_bytes : &nothing));
+    put_json(summary, "alignment_buffered", zero_summary(stats->processed_bytes.count > 0));
     put_json(summary, "processed_data", summary_view(&stats->processed_bytes));
-    put_json(summary, "persisted_data", summary_view(stats->alignment_bytes.count > 0 ? &stats->alignment_bytes : &nothing));
+    put_json(summary, "persisted_data", summary_view(&stats->persisted_bytes));
     json_t *history = json_array();
     for (size_t i = stats->history.count; i > 0; i--)
         json_array_append_new(history, checkpoint_view(stats->history.items[i - 1], false, now_ms));
@@ -382,9 +393,9 @@ void handle_checkpoints_config(struct jobmanager *jobmanager, struct rest_reques
     put_json(json, "externalization", external);
     put_text(json, "state_backend", backend_name(job));
     put_text(json, "checkpoint_storage", settings->checkpoint_directory != NULL ? "FileSystemCheckpointStorage" : "JobManagerCheckpointStorage");
-    put_bool(json, "unaligned_checkpoints", false);
+    put_bool(json, "unaligned_checkpoints", settings->is_unaligned);
     put_int(json, "tolerable_failed_checkpoints", settings->checkpoint_tolerable_failures);
-    put_int(json, "aligned_checkpoint_timeout", 0);
+    put_int(json, "aligned_checkpoint_timeout", settings->aligned_timeout_ms);
     put_bool(json, "checkpoints_after_tasks_finish", true);
     put_bool(json, "state_changelog_enabled", false);
     put_int(json, "changelog_periodic_materialization_interval", 600000);

@@ -40,8 +40,21 @@ struct barrier {
     uint64_t checkpoint_id;
     int64_t timestamp_ms; /* wall clock of the trigger */
     enum barrier_kind kind;
+    /* Overtakes what waits in its way; what it overtook becomes part of the checkpoint (in_flight.h). */
+    bool is_unaligned;
+    int64_t unaligned_after_ms; /* it becomes unaligned so long after timestamp_ms; 0: never, it waits its turn */
     struct checkpoint_location *location; /* a reference; NULL in a CANCEL_BARRIER */
 };
+
+/* Wall clock; INT64_MAX: it never becomes unaligned, or is so already. */
+static inline int64_t barrier_due_ms(const struct barrier *barrier)
+{
+    if (barrier->is_unaligned || barrier->unaligned_after_ms <= 0 || barrier->timestamp_ms > INT64_MAX - barrier->unaligned_after_ms)
+        return INT64_MAX;
+    return barrier->timestamp_ms + barrier->unaligned_after_ms;
+}
+
+struct in_flight;
 
 struct element {
     enum element_type type;
@@ -54,6 +67,7 @@ struct element {
         bool is_idle;
         struct barrier barrier; /* also of a CANCEL_BARRIER */
     } as;
+    struct in_flight *overtaken; /* by an unaligned barrier in the channel that it came out of; owned; NULL: nothing */
 };
 
 static inline struct checkpoint_location *checkpoint_location_create(const char *directory)
@@ -84,22 +98,29 @@ static inline bool element_has_barrier(const struct element *element)
     return element->type == ELEMENT_BARRIER || element->type == ELEMENT_CANCEL_BARRIER;
 }
 
-/* Another owner of what is in the element. */
+/* Another owner of what is in the element; what a barrier overtook stays with the first one. */
 static inline struct element element_ref(struct element element)
 {
     if (element.type == ELEMENT_BATCH)
         batch_ref(element.as.rows.batch);
     else if (element_has_barrier(&element))
         barrier_ref(element.as.barrier);
+    element.overtaken = NULL;
     return element;
 }
 
+/* Accepts NULL. in_flight.c */
+void in_flight_destroy(struct in_flight *in_flight);
+
 static inline void element_finish(struct element *element)
 {
-    if (element->type == ELEMENT_BATCH)
+    if (element->type == ELEMENT_BATCH) {
         batch_unref(element->as.rows.batch);
-    else if (element_has_barrier(element))
+    } else if (element_has_barrier(element)) {
         barrier_finish(&element->as.barrier);
+        in_flight_destroy(element->overtaken);
+        element->overtaken = NULL;
+    }
 }
 
 static inline bool barrier_kind_ends_job(enum barrier_kind kind)

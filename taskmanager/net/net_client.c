@@ -209,11 +209,14 @@ static void on_channel_error(struct net_input *input, struct error *err)
 
 static struct error *receive_batch(struct net_input *input, const struct frame *frame)
 {
-    if (input->in_flight == 0)
-        return error_new(PROTOCOL, "taskmanager %s sent a batch without credit", input->remote->taskmanager_id);
     struct net_batch batch;
     TRY(net_decode_batch(frame->body, frame->length, input->schema, &batch));
-    input->in_flight--;
+    if (!batch.is_beyond_credit && input->in_flight == 0) {
+        batch_unref(batch.batch);
+        return error_new(PROTOCOL, "taskmanager %s sent a batch without credit", input->remote->taskmanager_id);
+    }
+    if (!batch.is_beyond_credit)
+        input->in_flight--;
     channel_push(input->channel, (struct element){.type = ELEMENT_BATCH, .as.rows = {.batch = batch.batch, .bytes = batch_size_bytes(batch.batch)}});
     input_give_credit(input);
     return NULL;

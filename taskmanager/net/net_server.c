@@ -2,10 +2,12 @@
 #include "taskmanager/net/net_server.h"
 
 #include "common/base/check.h"
+#include "common/base/clock.h"
 #include "common/base/hash_map.h"
 #include "common/base/heap.h"
 #include "common/base/log.h"
 #include "common/base/vec.h"
+#include "common/loop/loop.h"
 #include "common/loop/mailbox.h"
 #include "common/rpc/rpc_conn.h"
 #include "taskmanager/net/net_wire.h"
@@ -32,6 +34,7 @@ struct net_subscription {
     uint32_t number;       /* the consumer's name for it */
     uint32_t credit;
     atomic_bool is_notified; /* a mail is on its way */
+    struct loop_timer *due;  /* a barrier that waits for credit becomes unaligned then; NULL: none does */
 };
 
 struct net_server {
@@ -58,6 +61,7 @@ static void net_server_free(struct net_server *server)
     mailbox_close(server->mailbox);
     for (size_t i = 0; i < server->subscriptions.count; i++) {
         struct net_subscription *subscription = server->subscriptions.entries[i].value;
+        loop_timer_stop(&subscription->due);
         channel_unref(subscription->channel);
         free(subscription);
     }
@@ -75,6 +79,7 @@ void net_server_close(struct net_server *server)
     server->is_closing = true;
     for (size_t i = 0; i < server->subscriptions.count; i++) {
         struct net_subscription *subscription = server->subscriptions.entries[i].value;
+        loop_timer_stop(&subscription->due);
         channel_set_consumer(subscription->channel, (struct channel_waker){0});
         channel_release(subscription->channel);
     }
@@ -87,14 +92,15 @@ void net_server_close(struct net_server *server)
 
 /* ---- sending ---- */
 
-static void send_element(struct net_subscription *subscription, struct element *element)
+static void send_element(struct net_subscription *subscription, const struct element *element, bool is_beyond_credit)
 {
     struct bytes_writer body = {0};
     uint16_t type = MESSAGE_EVENT;
     if (element->type == ELEMENT_BATCH) {
         type = MESSAGE_BATCH;
-        uint32_t backlog = atomic_load(&subscription->channel->batches);
-        net_encode_batch(&body, subscription->number, backlog, element->as.rows.batch, subscription->server->is_compressing);
+        struct net_batch batch = {.channel = subscription->number, .backlog = atomic_load(&subscription->channel->batches),
+                                  .is_beyond_credit = is_beyond_credit, .batch = element->as.rows.batch};
+        net_encode_batch(&body, &batch, subscription->server->is_compressing);
     } else {
         net_encode_event(&body, subscription->number, element);
     }
@@ -114,12 +120,31 @@ static bool subscription_may_send(const struct net_subscription *subscription)
     return subscription->peer != NULL && subscription->peer->conn != NULL && !subscription->peer->is_full;
 }
 
+static void on_due(void *argument);
+
+/* The first batch has no credit. What is in front of an unaligned barrier or of the end goes all the same: the queue is short, and
+ * the barrier overtakes it at the consumer. A barrier that is not unaligned yet may become so while it waits here. */
+static bool subscription_may_overdraw(struct net_subscription *subscription)
+{
+    struct channel *channel = subscription->channel;
+    channel_promote(channel, clock_now_ms());
+    if (atomic_load(&channel->urgent) > 0)
+        return true;
+    int64_t due_ms = atomic_load(&channel->due_ms);
+    if (due_ms != INT64_MAX && subscription->due == NULL) {
+        int64_t delay_ms = due_ms - clock_now_ms();
+        subscription->due = loop_timer_start(subscription->server->loop, delay_ms > 0 ? (uint64_t)delay_ms : 0, 0, on_due, subscription);
+    }
+    return false;
+}
+
 /* Everything that credit and the connection allow now. */
 static void subscription_send(struct net_subscription *subscription)
 {
     while (subscription_may_send(subscription)) {
         enum element_type type = channel_peek(subscription->channel);
-        if (type == ELEMENT_BATCH && subscription->credit == 0)
+        bool is_beyond_credit = type == ELEMENT_BATCH && subscription->credit == 0;
+        if (is_beyond_credit && !subscription_may_overdraw(subscription))
             return;
         struct element element;
         bool found;
@@ -128,12 +153,19 @@ static void subscription_send(struct net_subscription *subscription)
             send_error(subscription->peer, subscription->number, err);
         if (err != NULL || !found)
             return;
-        if (element.type == ELEMENT_BATCH)
+        if (element.type == ELEMENT_BATCH && !is_beyond_credit)
             subscription->credit--;
-        send_element(subscription, &element);
+        send_element(subscription, &element, is_beyond_credit);
         element_finish(&element);
         subscription->peer->is_full = rpc_conn_queued_bytes(subscription->peer->conn) > WRITE_QUEUE_BYTES_MAX;
     }
+}
+
+static void on_due(void *argument)
+{
+    struct net_subscription *subscription = argument;
+    loop_timer_stop(&subscription->due);
+    subscription_send(subscription);
 }
 
 static void on_ready_mail(void *argument, bool is_closed)

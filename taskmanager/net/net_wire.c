@@ -8,7 +8,7 @@
 
 #include <lz4.h>
 
-enum { FLAG_LZ4 = 1 };
+enum { FLAG_LZ4 = 1, FLAG_BEYOND_CREDIT = 2 };
 
 static struct error *malformed(const char *what)
 {
@@ -82,18 +82,19 @@ static bool write_compressed(struct bytes_writer *writer, const struct bytes_wri
     return length > 0;
 }
 
-void net_encode_batch(struct bytes_writer *writer, uint32_t channel, uint32_t backlog, const struct batch *batch, bool is_compressing)
+void net_encode_batch(struct bytes_writer *writer, const struct net_batch *batch, bool is_compressing)
 {
     struct bytes_writer raw = {0};
-    batch_encode(batch, &raw);
-    bytes_write_u32(writer, channel);
-    bytes_write_u32(writer, backlog);
+    uint32_t flags = batch->is_beyond_credit ? FLAG_BEYOND_CREDIT : 0;
+    batch_encode(batch->batch, &raw);
+    bytes_write_u32(writer, batch->channel);
+    bytes_write_u32(writer, batch->backlog);
     size_t flags_at = writer->length;
-    bytes_write_u32(writer, FLAG_LZ4);
+    bytes_write_u32(writer, flags | FLAG_LZ4);
     bytes_write_u32(writer, (uint32_t)raw.length);
     bool may_compress = is_compressing && raw.length >= NET_COMPRESS_BYTES_MIN && raw.length <= LZ4_MAX_INPUT_SIZE;
     if (!may_compress || !write_compressed(writer, &raw)) {
-        bytes_patch_u32(writer, flags_at, 0);
+        bytes_patch_u32(writer, flags_at, flags);
         bytes_write(writer, raw.data, raw.length);
     }
     bytes_writer_finish(&raw);
@@ -120,9 +121,11 @@ struct error *net_decode_batch(const void *body, size_t length, struct schema *s
     uint32_t raw_length = bytes_read_u32(&reader);
     size_t left = bytes_reader_left(&reader);
     const uint8_t *data = bytes_read(&reader, left);
-    if (!bytes_reader_ok(&reader) || flags > FLAG_LZ4 || (flags == 0 && raw_length != left))
+    bool is_packed = (flags & FLAG_LZ4) != 0;
+    result.is_beyond_credit = (flags & FLAG_BEYOND_CREDIT) != 0;
+    if (!bytes_reader_ok(&reader) || flags > (FLAG_LZ4 | FLAG_BEYOND_CREDIT) || (!is_packed && raw_length != left))
         return malformed("BATCH");
-    if (flags == FLAG_LZ4)
+    if (is_packed)
         TRY(decode_compressed(data, left, raw_length, schema, &result.batch));
     else
         TRY(batch_decode(data, left, schema, &result.batch));
@@ -137,6 +140,8 @@ static void write_barrier(struct bytes_writer *writer, const struct barrier *bar
     bytes_write_u64(writer, barrier->checkpoint_id);
     bytes_write_i64(writer, barrier->timestamp_ms);
     bytes_write_u8(writer, (uint8_t)barrier->kind);
+    bytes_write_u8(writer, barrier->is_unaligned);
+    bytes_write_i64(writer, barrier->unaligned_after_ms);
     bytes_write_text(writer, barrier->location != NULL ? barrier->location->directory : "");
 }
 
@@ -145,6 +150,8 @@ static bool read_barrier(struct bytes_reader *reader, struct barrier *barrier)
     barrier->checkpoint_id = bytes_read_u64(reader);
     barrier->timestamp_ms = bytes_read_i64(reader);
     uint8_t kind = bytes_read_u8(reader);
+    barrier->is_unaligned = bytes_read_u8(reader) != 0;
+    barrier->unaligned_after_ms = bytes_read_i64(reader);
     char *directory = bytes_read_text(reader);
     bool is_good = bytes_reader_ok(reader) && kind < BARRIER_KIND_COUNT && bytes_reader_left(reader) == 0;
     barrier->kind = is_good ? (enum barrier_kind)kind : BARRIER_CHECKPOINT;

@@ -1,6 +1,6 @@
 /* Bodies of the frames on data connections (ARCHITECTURE.md, "Frames and messages"), little-endian:
  *   REQUEST_CHANNEL  u32 channel, target operator, edge, producer, consumer, credit
- *   BATCH            u32 channel, backlog (batches that wait at the producer), flags (1: LZ4), raw length; the encoded batch
+ *   BATCH            u32 channel, backlog (batches that wait at the producer), flags (1: LZ4, 2: beyond credit), raw length; the encoded batch
  *   EVENT            u32 channel, u8 type, payload by type
  *   CREDIT           u32 channel, batches
  *   CHANNEL_ERROR    u32 channel, error as JSON
@@ -24,6 +24,7 @@ struct net_request {
 struct net_batch {
     uint32_t channel;
     uint32_t backlog;
+    bool is_beyond_credit; /* an unaligned barrier or the end of the partition comes behind it */
     struct batch *batch;
 };
 
@@ -34,7 +35,7 @@ struct net_event {
 
 /* Writers: the caller detaches writer->data as a frame body. */
 void net_encode_request(struct bytes_writer *writer, const struct net_request *request);
-void net_encode_batch(struct bytes_writer *writer, uint32_t channel, uint32_t backlog, const struct batch *batch, bool is_compressing);
+void net_encode_batch(struct bytes_writer *writer, const struct net_batch *batch, bool is_compressing);
 void net_encode_event(struct bytes_writer *writer, uint32_t channel, const struct element *element);
 void net_encode_credit(struct bytes_writer *writer, uint32_t channel, uint32_t batches);
 void net_encode_error(struct bytes_writer *writer, uint32_t channel, const struct error *err);

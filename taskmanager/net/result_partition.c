@@ -26,6 +26,7 @@ struct result_partition {
     struct result_partition_host host;
     struct result_partition_counts counts;
     uint32_t unflushed_count; /* channels with rows in their builder */
+    bool is_overdrawing;      /* what is pushed now does not wait for room: a barrier is behind it */
     uint32_t channel_count;
     struct result_channel channels[];
 };
@@ -84,7 +85,7 @@ bool result_partition_has_unflushed(const struct result_partition *partition)
 /* Takes batch. */
 static struct error *partition_push(struct result_partition *partition, struct result_channel *target, struct batch *batch)
 {
-    if (!channel_has_room(target->channel)) {
+    if (!channel_has_room(target->channel) && !partition->is_overdrawing) {
         struct error *err = partition->host.wait_for_room(partition->host.arg, target->channel);
         if (err != NULL) {
             batch_unref(batch);
@@ -202,7 +203,17 @@ static struct error *on_emit(struct chain_output *output, struct batch *batch)
 struct error *result_partition_broadcast(struct result_partition *partition, struct element event)
 {
     dcheck(event.type != ELEMENT_BATCH);
-    TRY(result_partition_flush(partition));
+    /* A row of a broadcast is in flight to some and done at others: no other parallelism could be given its share. Barriers on such an
+     * edge wait their turn, as Flink's do. */
+    if (event.type == ELEMENT_BARRIER && partitioner_is_broadcast(partition->partitioner)) {
+        event.as.barrier.is_unaligned = false;
+        event.as.barrier.unaligned_after_ms = 0;
+    }
+    partition->is_overdrawing = event.type == ELEMENT_BARRIER && (event.as.barrier.is_unaligned || event.as.barrier.unaligned_after_ms > 0);
+    struct error *err = result_partition_flush(partition);
+    partition->is_overdrawing = false;
+    if (err != NULL)
+        return err;
     for (uint32_t i = 0; i < partition->channel_count; i++)
         channel_push(partition->channels[i].channel, element_ref(event));
     return NULL;

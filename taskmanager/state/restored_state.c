@@ -19,6 +19,7 @@ struct restored_state {
     uint32_t parallelism;
     uint32_t key_group_first;
     uint32_t key_group_last;
+    bool is_in_flight; /* only what was in flight is read, else only the rest */
     VEC(struct state_file_reader *) files; /* in handle order */
 };
 
@@ -51,6 +52,8 @@ static struct error *check_handle(const json_t *handle, const struct state_file_
 
 static bool wants_chunk(const struct restored_state *state, const struct state_section *section, const struct state_chunk *chunk)
 {
+    if ((section->kind == STATE_CHANNEL) != state->is_in_flight)
+        return false;
     return section->kind != STATE_KEYED || (chunk->key_group >= state->key_group_first && chunk->key_group <= state->key_group_last);
 }
 
@@ -91,6 +94,21 @@ static struct error *open_handle(struct restored_state *state, const char *direc
     return verify_chunks(state, file);
 }
 
+/* Takes state. */
+static struct error *open_handles(struct restored_state *state, const char *directory, const json_t *handles, struct restored_state **out)
+{
+    for (size_t i = 0; i < json_array_size(handles); i++) {
+        struct error *err = open_handle(state, directory, json_array_get(handles, i));
+        if (err == NULL)
+            continue;
+        err = error_wrap(err, "could not restore the state of operator %s from %s", id_format(state->operator_id).hex, directory);
+        restored_state_close(state);
+        return err;
+    }
+    *out = state;
+    return NULL;
+}
+
 struct error *restored_state_open(const char *directory, const json_t *handles, struct id operator_id, uint32_t subtask_index, uint32_t parallelism,
                                   uint32_t key_group_first, uint32_t key_group_last, struct restored_state **out)
 {
@@ -100,14 +118,28 @@ struct error *restored_state_open(const char *directory, const json_t *handles, 
     state->parallelism = parallelism > 0 ? parallelism : 1;
     state->key_group_first = key_group_first;
     state->key_group_last = key_group_last;
-    struct error *err = NULL;
-    for (size_t i = 0; i < json_array_size(handles); i++)
-        TRY_GOTO(fail, open_handle(state, directory, json_array_get(handles, i)));
-    *out = state;
-    return NULL;
-fail:
-    restored_state_close(state);
-    return error_wrap(err, "could not restore the state of operator %s from %s", id_format(operator_id).hex, directory);
+    return open_handles(state, directory, handles, out);
+}
+
+struct error *restored_state_open_in_flight(const char *directory, const json_t *handles, struct id operator_id, struct restored_state **out)
+{
+    struct restored_state *state = heap_new(struct restored_state);
+    state->operator_id = operator_id;
+    state->is_in_flight = true;
+    return open_handles(state, directory, handles, out);
+}
+
+bool restored_state_has_in_flight(const json_t *handles)
+{
+    for (size_t i = 0; i < json_array_size(handles); i++) {
+        const json_t *sections = json_object_get(json_array_get(handles, i), "sections");
+        for (size_t j = 0; j < json_array_size(sections); j++) {
+            const char *kind = json_string_value(json_object_get(json_array_get(sections, j), "kind"));
+            if (kind != NULL && strcmp(kind, state_kind_name(STATE_CHANNEL)) == 0)
+                return true;
+        }
+    }
+    return false;
 }
 
 void restored_state_close(struct restored_state *state)
@@ -145,34 +177,63 @@ struct item_reader {
     uint64_t position; /* of the next list item over all handles */
 };
 
+static struct error *give_item(struct restored_state *state, const struct state_section *section, struct item_reader *items, const void *item,
+                               size_t length)
+{
+    bool is_ours = section->kind != STATE_LIST || items->position++ % state->parallelism == state->subtask_index;
+    return is_ours ? items->on_item(items->arg, item, length) : NULL;
+}
+
+static struct error *read_chunk_items(struct restored_state *state, const struct state_file_reader *file, const struct state_section *section,
+                                      const struct state_chunk *chunk, struct item_reader *items)
+{
+    uint8_t *bytes;
+    TRY(state_file_read_chunk(file, section, chunk, &bytes));
+    struct bytes_reader reader = bytes_reader_on(bytes, (size_t)chunk->length);
+    struct error *err = NULL;
+    uint64_t count = 0;
+    for (; err == NULL && bytes_reader_left(&reader) != 0; count++) {
+        size_t length;
+        const uint8_t *item = bytes_read_block(&reader, &length);
+        if (!bytes_reader_ok(&reader))
+            break;
+        err = give_item(state, section, items, item, length);
+    }
+    free(bytes);
+    if (err != NULL)
+        return err;
+    if (!bytes_reader_ok(&reader) || count != chunk->items)
+        return error_new(CORRUPT, "state file %s is damaged: section \"%s\" does not hold its %" PRIu64 " items", file->path, section->name,
+                         chunk->items);
+    return NULL;
+}
+
 static struct error *read_items(void *arg, struct restored_state *state, const struct state_file_reader *file, const struct state_section *section)
 {
-    struct item_reader *items = arg;
-    if (section->kind == STATE_KEYED)
+    if (section->kind != STATE_LIST && section->kind != STATE_UNION)
         return NULL;
-    for (uint32_t c = 0; c < section->chunk_count; c++) {
-        const struct state_chunk *chunk = &section->chunks[c];
-        uint8_t *bytes;
-        TRY(state_file_read_chunk(file, section, chunk, &bytes));
-        struct bytes_reader reader = bytes_reader_on(bytes, (size_t)chunk->length);
-        struct error *err = NULL;
-        uint64_t count = 0;
-        for (; err == NULL && bytes_reader_left(&reader) != 0; count++) {
-            size_t length;
-            const uint8_t *item = bytes_read_block(&reader, &length);
-            if (!bytes_reader_ok(&reader))
-                break;
-            if (section->kind == STATE_UNION || items->position++ % state->parallelism == state->subtask_index)
-                err = items->on_item(items->arg, item, length);
-        }
-        free(bytes);
-        if (err != NULL)
-            return err;
-        if (!bytes_reader_ok(&reader) || count != chunk->items)
-            return error_new(CORRUPT, "state file %s is damaged: section \"%s\" does not hold its %" PRIu64 " items", file->path,
-                             section->name, chunk->items);
-    }
+    for (uint32_t c = 0; c < section->chunk_count; c++)
+        TRY(read_chunk_items(state, file, section, &section->chunks[c], arg));
     return NULL;
+}
+
+static struct error *read_in_flight(void *arg, struct restored_state *state, const struct state_file_reader *file,
+                                    const struct state_section *section)
+{
+    const struct restored_in_flight *visitor = arg;
+    struct item_reader items = {.on_item = visitor->on_item, .arg = visitor->arg};
+    if (section->kind != STATE_CHANNEL)
+        return NULL;
+    struct error *err = visitor->on_section(visitor->arg, section->name, section->meta);
+    for (uint32_t c = 0; c < section->chunk_count && err == NULL; c++)
+        err = read_chunk_items(state, file, section, &section->chunks[c], &items);
+    return err != NULL ? error_wrap(err, "could not restore what was in flight from %s", file->path) : NULL;
+}
+
+struct error *restored_state_in_flight(struct restored_state *state, const struct restored_in_flight *visitor)
+{
+    struct restored_in_flight copy = *visitor;
+    return each_section(state, NULL, read_in_flight, &copy);
 }
 
 struct error *restored_state_items(struct restored_state *state, const char *state_name,

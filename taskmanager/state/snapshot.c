@@ -6,6 +6,7 @@
 #include "common/base/check.h"
 #include "common/base/heap.h"
 #include "common/base/vec.h"
+#include "taskmanager/net/in_flight.h"
 #include "taskmanager/state/row_codec.h"
 #include "taskmanager/state/state_file.h"
 #include "taskmanager/state/state_table.h"
@@ -20,7 +21,8 @@ struct snapshot_part {
     uint64_t item_count;
     struct bytes_writer items; /* LIST, UNION: u32 length and bytes each */
     struct state_view *view;   /* KEYED */
-    json_t *meta;              /* KEYED; may be NULL */
+    struct in_flight *in_flight; /* CHANNEL */
+    json_t *meta;              /* KEYED, CHANNEL; may be NULL */
 };
 
 struct snapshot {
@@ -85,6 +87,13 @@ void snapshot_add_table(struct snapshot *snapshot, const char *state_name, struc
     part->meta = meta;
 }
 
+void snapshot_add_in_flight(struct snapshot *snapshot, const char *state_name, json_t *meta, struct in_flight *in_flight)
+{
+    struct snapshot_part *part = add_part(snapshot, state_name, STATE_CHANNEL);
+    part->in_flight = in_flight;
+    part->meta = meta;
+}
+
 void snapshot_destroy(struct snapshot *snapshot)
 {
     if (snapshot == NULL)
@@ -94,6 +103,7 @@ void snapshot_destroy(struct snapshot *snapshot)
         free(part->name);
         bytes_writer_finish(&part->items);
         state_view_destroy(part->view);
+        in_flight_destroy(part->in_flight);
         json_decref(part->meta);
     }
     vec_finish(&snapshot->parts);
@@ -181,6 +191,36 @@ static struct error *write_items(const struct snapshot_part *part, struct state_
     return NULL;
 }
 
+/* An item as in the other kinds: its length, then the bytes. */
+static struct error *write_in_flight(const struct snapshot_part *part, struct state_file_writer *file, uint64_t *bytes)
+{
+    struct bytes_writer item = {0};
+    struct error *err = NULL;
+    uint8_t *to;
+    state_file_begin_section(file, part->operator_id, part->name, STATE_CHANNEL, json_incref(part->meta));
+    TRY(state_file_begin_chunk(file, 0));
+    for (size_t i = 0; i < part->in_flight->items.count; i++) {
+        item.length = 0;
+        bytes_write_u32(&item, 0);
+        in_flight_encode_item(&item, &part->in_flight->items.items[i]);
+        bytes_patch_u32(&item, 0, (uint32_t)(item.length - sizeof(uint32_t)));
+        TRY_GOTO(done, state_file_reserve(file, item.length, &to));
+        memcpy(to, item.data, item.length);
+        state_file_append(file, item.length, 1);
+        *bytes += item.length;
+    }
+done:
+    bytes_writer_finish(&item);
+    return err;
+}
+
+static struct error *write_part(struct snapshot_part *part, struct state_file_writer *file, struct snapshot_result *result)
+{
+    if (part->kind == STATE_KEYED)
+        return write_table(part, file);
+    return part->kind == STATE_CHANNEL ? write_in_flight(part, file, &result->in_flight_bytes) : write_items(part, file);
+}
+
 /* The handle of the operator of part `first`, listing all its sections; index and parts are parallel. */
 static json_t *handle_of(const struct state_index *index, size_t first, const char *file_name)
 {
@@ -230,18 +270,18 @@ struct error *snapshot_write(struct snapshot *snapshot, const char *directory, c
     struct error *err = NULL;
     uint64_t size_bytes = 0;
     uint32_t crc = 0;
+    struct snapshot_result result = {0};
     if (snapshot->parts.count == 0) {
         *out = (struct snapshot_result){.handles = json_array()};
         return NULL;
     }
     TRY(state_file_create(directory, file_name, &file));
-    for (size_t i = 0; i < snapshot->parts.count; i++) {
-        struct snapshot_part *part = &snapshot->parts.items[i];
-        TRY_GOTO(done, part->kind == STATE_KEYED ? write_table(part, file) : write_items(part, file));
-    }
+    for (size_t i = 0; i < snapshot->parts.count; i++)
+        TRY_GOTO(done, write_part(&snapshot->parts.items[i], file, &result));
     TRY_GOTO(done, state_file_commit(file, &size_bytes, &crc));
-    out->handles = handles_of(state_file_index(file), file_name, size_bytes, crc, subtask, key_group_first, key_group_last);
-    out->bytes = size_bytes;
+    result.handles = handles_of(state_file_index(file), file_name, size_bytes, crc, subtask, key_group_first, key_group_last);
+    result.bytes = size_bytes;
+    *out = result;
 done:
     state_file_destroy(file);
     return err;

@@ -24,8 +24,8 @@
 #define STATE_FILE_HEADER_BYTES 8
 #define STATE_FILE_TRAILER_BYTES 24
 
-enum state_kind { STATE_KEYED, STATE_LIST, STATE_UNION };
-/* "keyed", "list", "union". */
+enum state_kind { STATE_KEYED, STATE_LIST, STATE_UNION, STATE_CHANNEL, STATE_KIND_COUNT };
+/* "keyed", "list", "union", "channel". */
 const char *state_kind_name(enum state_kind kind);
 
 struct state_chunk {

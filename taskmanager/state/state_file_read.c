@@ -47,7 +47,7 @@ static struct error *parse_section(struct bytes_reader *reader, uint64_t data_en
     free(meta);
     if (!bytes_reader_ok(reader))
         return error_new(CORRUPT, "the section index is cut off");
-    if (kind > STATE_UNION)
+    if (kind >= STATE_KIND_COUNT)
         return error_new(CORRUPT, "section \"%s\" has the unknown kind %u", section->name, kind);
     section->kind = (enum state_kind)kind;
     if (!json_is_object(section->meta))

@@ -30,7 +30,8 @@ struct state_file_writer {
 
 const char *state_kind_name(enum state_kind kind)
 {
-    return kind == STATE_KEYED ? "keyed" : kind == STATE_LIST ? "list" : "union";
+    static const char *const names[STATE_KIND_COUNT] = {"keyed", "list", "union", "channel"};
+    return names[kind];
 }
 
 void state_index_finish(struct state_index *index)

@@ -9,8 +9,11 @@
 
 #include "taskmanager/ops/op.h"
 
+#define CHAIN_INPUT_COUNT_MAX 2
+
 struct operator_chain;
 struct task_clock;
+struct op_monitor;
 
 /* Where an edge that leaves the chain goes. One per vertex output edge, in the order of job_graph_vertex_outputs. */
 struct chain_output {
@@ -36,6 +39,7 @@ struct operator_chain_options {
     atomic_ullong *step_count;      /* op_context's */
     int64_t slice_ns;               /* how long a call of process, poll, wake or resume should take at most; 0: no limit */
     struct task_clock *clock; /* taskmanager/task/task_clock.h: answers op_blocked_ns_total; NULL: never blocked */
+    struct op_monitor *monitor; /* taskmanager/task/op_monitor.h, of as many operators as the vertex has; NULL: nobody looks */
     struct chain_output **outputs;
     uint32_t output_count;
 };
@@ -49,21 +53,29 @@ MUST_CHECK struct error *operator_chain_watermark(struct operator_chain *chain, 
 MUST_CHECK struct error *operator_chain_idle(struct operator_chain *chain, uint32_t gate, bool is_idle);
 /* Sources: the head's poll. */
 MUST_CHECK struct error *operator_chain_poll(struct operator_chain *chain, uint32_t max_rows, enum source_status *status);
-/* True: input is held at some operator; only resume, wake, the checkpoint notifications and metrics may be called, and a snapshot or
- * end_input first works it off whole. resume works on it for one slice. */
+/* True: input is held at some operator; only resume, wake, the checkpoint notifications and metrics may be called; end_input and an
+ * aligned snapshot first work it off whole. resume works on it for one slice. */
 bool operator_chain_is_holding(const struct operator_chain *chain);
 MUST_CHECK struct error *operator_chain_resume(struct operator_chain *chain);
 /* Earliest processing-time wake-up wanted, INT64_MAX when none; and running those that are due. */
 int64_t operator_chain_next_wake_ms(const struct operator_chain *chain);
 MUST_CHECK struct error *operator_chain_wake(struct operator_chain *chain, int64_t now_ms);
-/* Barrier: prepare_snapshot of each operator upstream first, then snapshot of each. *books: object operator id -> books. */
+/* Barrier: prepare_snapshot of each operator upstream first, then snapshot of each. *books: object operator id -> books. Unaligned: input
+ * that is held becomes part of the snapshot (but for operators with a broadcast input, whose rows cannot be dealt out anew). */
 struct snapshot;
-MUST_CHECK struct error *operator_chain_snapshot(struct operator_chain *chain, uint64_t checkpoint_id, struct snapshot *snapshot, json_t **books);
+struct chain_cut {
+    uint64_t checkpoint_id;
+    bool is_unaligned;
+    uint64_t rows_in_flight[CHAIN_INPUT_COUNT_MAX]; /* to the head, by logical input: for its books */
+};
+MUST_CHECK struct error *operator_chain_snapshot(struct operator_chain *chain, const struct chain_cut *cut, struct snapshot *snapshot,
+                                                 json_t **books);
 MUST_CHECK struct error *operator_chain_checkpoint_complete(struct operator_chain *chain, uint64_t checkpoint_id);
 void operator_chain_checkpoint_aborted(struct operator_chain *chain, uint64_t checkpoint_id);
 /* All gates ended: TIME_MAX watermark first when is_drain, then end_input of each operator, upstream first. */
 MUST_CHECK struct error *operator_chain_end_input(struct operator_chain *chain, bool is_drain);
-/* Per-operator metrics: array of {"operator": id, "name", "books": …, "metrics": {name: value}, "watermark_in", "watermark_out"}. Task thread. */
+/* Per-operator metrics: array of {"operator": id, "name", "books": …, "metrics": {name: value}, "watermark_in", "watermark_out",
+ * "watermark_out_since", "is_idle", and what its describe adds}. Task thread. */
 json_t *operator_chain_metrics(struct operator_chain *chain);
 /* Name of the user function that the thread is in right now, or NULL: read by the crash handler, async-signal-safe. */
 const char *operator_chain_current_function(void);

@@ -84,11 +84,13 @@ struct error *task_create(const struct task_options *options, struct task **out)
     task->options.inputs = NULL;
     task->options.outputs = NULL;
     task->host = options->host;
+    atomic_init(&task->trigger_due_ms, INT64_MAX);
     task->execution = heap_strdup(options->execution);
     task->options.execution = task->execution;
     task->name = heap_printf("%s (%u/%u)", vertex->name, options->subtask_index + 1, vertex->parallelism);
     check(pthread_mutex_init(&task->mail_lock, NULL) == 0);
     check(pthread_mutex_init(&task->metrics_lock, NULL) == 0);
+    task->monitor = op_monitor_create(vertex->operator_count);
     task->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     task_connect_inputs(task, options);
     task_connect_outputs(task, options);
@@ -117,6 +119,7 @@ void task_destroy(struct task *task)
         watermark_valve_destroy(task->valves[i]);
     barrier_finish(&task->pending_trigger);
     json_decref(task->operators);
+    op_monitor_destroy(task->monitor);
     pthread_mutex_destroy(&task->mail_lock);
     pthread_mutex_destroy(&task->metrics_lock);
     if (task->wake_fd >= 0)
@@ -182,6 +185,7 @@ static struct error *task_create_chain(struct task *task)
             .step_count = &task->step_count,
             .slice_ns = TASK_SLICE_NS,
             .clock = &task->clock,
+            .monitor = task->monitor,
             .outputs = outputs,
             .output_count = task->output_count,
         },
@@ -249,8 +253,11 @@ static void *task_thread_main(void *arg)
     snprintf(thread_name, sizeof thread_name, "%.15s", task->name);
     pthread_setname_np(pthread_self(), thread_name);
     task_clock_start(&task->clock, TASK_TIME_BUSY);
+    op_monitor_start(task->monitor);
     task_switch_state(task, TASK_INITIALIZING, NULL);
     struct error *err = task_create_chain(task);
+    if (err == NULL)
+        err = task_restore_in_flight(task);
     if (err == NULL) {
         task_publish_operators(task);
         task_switch_state(task, TASK_RUNNING, NULL);

@@ -32,6 +32,7 @@ struct checkpoint_report {
     int64_t start_delay_ms;
     int64_t alignment_ms;
     uint64_t alignment_bytes;
+    bool is_unaligned;
     int64_t sync_ns;
     int64_t async_start_ns;
     int64_t async_ns;
@@ -68,6 +69,7 @@ struct task_options {
     const json_t *restore_books;
     bool checkpointing_enabled;
     bool is_exactly_once;
+    int64_t unaligned_after_ms; /* how old an aligned barrier may get: 0 not at all, -1 as old as it likes */
     int64_t buffer_timeout_ms; /* -1: only when full or at an event */
     struct user_library *library;
     const struct gate_channel_options *inputs; /* references are taken over */

@@ -32,25 +32,38 @@ static void report_destroy(struct checkpoint_report *report)
     free(report);
 }
 
-/* The state as of now, then the barrier downstream: what operators emit while they prepare is still before the barrier. */
-struct error *task_take_checkpoint(struct task *task, struct barrier barrier, int64_t alignment_ns, uint64_t alignment_bytes)
+static void report_fill(struct checkpoint_report *report, const struct gate_event *event)
 {
+    struct task *task = report->task;
+    int64_t start_delay_ms = clock_now_ms() - event->barrier.timestamp_ms - event->alignment_ns / NS_PER_MS;
+    report->start_delay_ms = start_delay_ms > 0 ? start_delay_ms : 0;
+    report->alignment_ms = event->alignment_ns / NS_PER_MS;
+    report->alignment_bytes = event->alignment_bytes;
+    report->is_unaligned = event->barrier.is_unaligned;
+    report->is_finished = task->is_data_ended;
+    atomic_store(&task->alignment_ns_last, event->alignment_ns);
+    atomic_store(&task->start_delay_ns_last, report->start_delay_ms * NS_PER_MS);
+}
+
+/* The state as of now, then the barrier downstream: what operators emit while they prepare is still before the barrier. */
+struct error *task_take_checkpoint(struct task *task, struct gate_event *event)
+{
+    struct barrier barrier = event->barrier;
     uint64_t id = barrier.checkpoint_id;
     if (id <= task->last_checkpoint_id) {
         barrier_finish(&barrier);
+        in_flight_destroy(event->in_flight);
         return NULL;
     }
     task->last_checkpoint_id = id;
     struct checkpoint_report *report = report_create(task, barrier);
-    int64_t start_delay_ms = clock_now_ms() - barrier.timestamp_ms - alignment_ns / NS_PER_MS;
-    report->start_delay_ms = start_delay_ms > 0 ? start_delay_ms : 0;
-    report->alignment_ms = alignment_ns / NS_PER_MS;
-    report->alignment_bytes = alignment_bytes;
-    report->is_finished = task->is_data_ended;
-    atomic_store(&task->alignment_ns_last, alignment_ns);
-    atomic_store(&task->start_delay_ns_last, report->start_delay_ms * NS_PER_MS);
+    report_fill(report, event);
     int64_t start_ns = clock_mono_ns();
-    struct error *err = operator_chain_snapshot(task->chain, id, report->snapshot, &report->books);
+    struct chain_cut cut = {.checkpoint_id = id, .is_unaligned = barrier.is_unaligned};
+    task_save_in_flight(task, event->in_flight, report->snapshot, &cut);
+    task->is_snapshotting = barrier.is_unaligned;
+    struct error *err = operator_chain_snapshot(task->chain, &cut, report->snapshot, &report->books);
+    task->is_snapshotting = false;
     if (err == NULL)
         err = task_broadcast(task, (struct element){.type = ELEMENT_BARRIER, .as.barrier = barrier});
     if (err != NULL) {
@@ -71,13 +84,26 @@ struct error *task_take_checkpoint(struct task *task, struct barrier barrier, in
     return NULL;
 }
 
+/* The coordinator knows that our producers have finished; the ends of their channels are still on the way. Or rows wait for the next slice
+ * of a slow function: the state of a source is already behind them. */
+static void task_keep_trigger(struct task *task, struct barrier barrier)
+{
+    barrier_finish(&task->pending_trigger);
+    task->pending_trigger = barrier;
+    atomic_store(&task->trigger_due_ms, barrier_due_ms(&barrier));
+}
+
 struct error *task_begin_checkpoint(struct task *task, struct barrier barrier)
 {
-    if ((task->gate != NULL && !input_gate_is_ended(task->gate)) || operator_chain_is_holding(task->chain)) {
-        /* The coordinator knows that our producers have finished; the ends of their channels are still on the way. Or rows wait for the next
-         * slice of a slow function: the state of a source is already behind them. */
-        barrier_finish(&task->pending_trigger);
-        task->pending_trigger = barrier;
+    barrier.is_unaligned = barrier.is_unaligned || barrier_due_ms(&barrier) <= clock_now_ms();
+    atomic_store(&task->trigger_due_ms, INT64_MAX);
+    bool has_input = task->gate != NULL && !input_gate_is_ended(task->gate);
+    if (!barrier.is_unaligned && (has_input || operator_chain_is_holding(task->chain))) {
+        task_keep_trigger(task, barrier);
+        return NULL;
+    }
+    if (has_input) {
+        input_gate_start(task->gate, barrier);
         return NULL;
     }
     if (barrier.kind == BARRIER_DRAIN && barrier.checkpoint_id > task->last_checkpoint_id) {
@@ -87,7 +113,7 @@ struct error *task_begin_checkpoint(struct task *task, struct barrier barrier)
             return err;
         }
     }
-    return task_take_checkpoint(task, barrier, 0, 0);
+    return task_take_checkpoint(task, &(struct gate_event){.type = GATE_BARRIER, .barrier = barrier});
 }
 
 struct error *task_pending_trigger_ready(struct task *task)
@@ -97,6 +123,31 @@ struct error *task_pending_trigger_ready(struct task *task)
         return NULL;
     task->pending_trigger = (struct barrier){0};
     return task_begin_checkpoint(task, barrier);
+}
+
+/* ---- what does not wait behind rows ---- */
+
+int64_t task_urgent_ms(const struct task *task)
+{
+    int64_t due_ms = atomic_load(&task->trigger_due_ms);
+    int64_t gate_ms = task->gate != NULL ? input_gate_urgent_ms(task->gate) : INT64_MAX;
+    return gate_ms < due_ms ? gate_ms : due_ms;
+}
+
+struct error *task_run_urgent(struct task *task)
+{
+    if (task->pending_trigger.location != NULL && barrier_due_ms(&task->pending_trigger) <= clock_now_ms())
+        TRY(task_pending_trigger_ready(task));
+    if (task->gate == NULL)
+        return NULL;
+    struct gate_event event;
+    TRY(input_gate_next_urgent(task->gate, &event));
+    if (event.type == GATE_BARRIER)
+        return task_take_checkpoint(task, &event);
+    if (event.type != GATE_BARRIER_ABORTED)
+        return NULL;
+    barrier_finish(&event.barrier);
+    return task_checkpoint_aborted_upstream(task, event.barrier.checkpoint_id);
 }
 
 struct error *task_checkpoint_aborted_upstream(struct task *task, uint64_t checkpoint_id)
@@ -125,8 +176,14 @@ static void discard_trigger(void *arg)
     free(barrier);
 }
 
+/* Savepoints wait their turn: they are to be read by other programs and at other parallelisms. */
 void task_trigger_checkpoint(struct task *task, struct barrier barrier)
 {
+    if (barrier.kind == BARRIER_CHECKPOINT && task->options.unaligned_after_ms >= 0) {
+        barrier.is_unaligned = task->options.unaligned_after_ms == 0;
+        barrier.unaligned_after_ms = task->options.unaligned_after_ms;
+        atomic_store(&task->trigger_due_ms, barrier.is_unaligned ? 0 : barrier_due_ms(&barrier));
+    }
     task_post(task, on_trigger, heap_memdup(&barrier, sizeof barrier), discard_trigger);
 }
 
@@ -161,8 +218,10 @@ static struct error *on_aborted(struct task *task, void *arg)
     if (task->gate != NULL)
         input_gate_abort(task->gate, id);
     operator_chain_checkpoint_aborted(task->chain, id);
-    if (task->pending_trigger.checkpoint_id == id)
+    if (task->pending_trigger.location != NULL && task->pending_trigger.checkpoint_id == id) {
         barrier_finish(&task->pending_trigger);
+        atomic_store(&task->trigger_due_ms, INT64_MAX);
+    }
     if (task->stop_checkpoint_id != id)
         return NULL;
     if (task->is_drained)
@@ -209,6 +268,8 @@ json_t *checkpoint_report_metrics(const struct checkpoint_report *report)
     json_object_set_new(json, "bytes", json_integer((json_int_t)report->result.bytes));
     json_object_set_new(json, "alignment_bytes", json_integer((json_int_t)report->alignment_bytes));
     json_object_set_new(json, "processed_bytes", json_integer((json_int_t)report->alignment_bytes));
+    json_object_set_new(json, "persisted_bytes", json_integer((json_int_t)report->result.in_flight_bytes));
+    json_object_set_new(json, "is_unaligned", json_boolean(report->is_unaligned));
     return json;
 }
 

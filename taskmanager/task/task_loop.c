@@ -46,16 +46,40 @@ static struct error *task_cancelled_error(const struct task *task)
     return error_new(CANCELLED, "task %s was cancelled", task->name);
 }
 
-/* Hard back pressure: in the midst of an emit nothing but room or a cancel helps; mail has to wait. */
+/* The shorter of a timeout (-1: none) and the time until something is urgent. */
+static int64_t task_limit_timeout(const struct task *task, int64_t timeout_ms)
+{
+    int64_t urgent_ms = task_urgent_ms(task);
+    if (urgent_ms == INT64_MAX)
+        return timeout_ms;
+    int64_t left_ms = urgent_ms - clock_now_ms();
+    left_ms = left_ms > 0 ? left_ms : 0;
+    return timeout_ms < 0 || left_ms < timeout_ms ? left_ms : timeout_ms;
+}
+
+static bool task_is_urgent(const struct task *task)
+{
+    int64_t urgent_ms = task_urgent_ms(task);
+    return urgent_ms != INT64_MAX && urgent_ms <= clock_now_ms();
+}
+
+/* An unaligned barrier waits for the end of this emit: then the queue may grow a little beyond its bounds. */
+static bool task_may_push(const struct task *task, const struct channel *channel)
+{
+    return channel_has_room(channel) || (channel_has_overdraft(channel) && (task->is_snapshotting || task_is_urgent(task)));
+}
+
+/* Hard back pressure: in the midst of an emit nothing but room, a barrier that waits for us or a cancel helps; mail has to wait. */
 struct error *task_wait_for_room(void *arg, struct channel *channel)
 {
     struct task *task = arg;
-    while (!channel_has_room(channel)) {
+    while (!task_may_push(task, channel)) {
         if (atomic_load(&task->is_cancelled))
             return task_cancelled_error(task);
         atomic_store(&task->is_sleeping, true);
-        if (!channel_has_room(channel) && !atomic_load(&task->is_cancelled))
-            task_poll(task, TASK_TIME_HARD_BLOCKED, -1);
+        int64_t timeout_ms = channel_has_overdraft(channel) ? task_limit_timeout(task, -1) : -1;
+        if (!task_may_push(task, channel) && !atomic_load(&task->is_cancelled))
+            task_poll(task, TASK_TIME_HARD_BLOCKED, timeout_ms);
         atomic_store(&task->is_sleeping, false);
     }
     return NULL;
@@ -82,7 +106,8 @@ static void task_sleep_for_output(struct task *task)
 {
     int64_t timeout_ms = task_wake_timeout_ms(task);
     atomic_store(&task->is_sleeping, true);
-    if (!task_outputs_are_available(task) && !task_has_news(task))
+    timeout_ms = task_limit_timeout(task, timeout_ms);
+    if (!task_outputs_are_available(task) && !task_has_news(task) && timeout_ms != 0)
         task_poll(task, TASK_TIME_SOFT_BLOCKED, timeout_ms);
     atomic_store(&task->is_sleeping, false);
 }
@@ -274,7 +299,7 @@ static struct error *task_step_gate(struct task *task)
     case GATE_IDLE:
         return task_deliver_change(task, event.edge, watermark_valve_idle(valve, channel, event.is_idle));
     case GATE_BARRIER:
-        return task_take_checkpoint(task, event.barrier, event.alignment_ns, event.alignment_bytes);
+        return task_take_checkpoint(task, &event);
     case GATE_BARRIER_ABORTED:
         barrier_finish(&event.barrier);
         return task_checkpoint_aborted_upstream(task, event.barrier.checkpoint_id);
@@ -299,6 +324,9 @@ static struct error *task_step(struct task *task)
         task_sleep(task, TASK_TIME_IDLE, -1);
         return NULL;
     }
+    TRY(task_run_urgent(task));
+    if (task->is_finished || task->stop_checkpoint_id != 0)
+        return NULL;
     TRY(task_run_wakes(task));
     TRY(task_flush_if_due(task));
     if (!task_outputs_are_available(task)) {

@@ -2,6 +2,7 @@
 #ifndef MILLRACE_TASK_TASK_PRIVATE_H
 #define MILLRACE_TASK_TASK_PRIVATE_H
 
+#include "taskmanager/task/op_monitor.h"
 #include "taskmanager/task/task.h"
 #include "taskmanager/task/time_histogram.h"
 #include "taskmanager/time/watermark_valve.h"
@@ -34,12 +35,14 @@ struct task {
     int wake_fd;
     atomic_bool is_sleeping;
     atomic_bool is_cancelled;
+    atomic_llong trigger_due_ms; /* wall clock: a trigger in the mail or pending must not wait any longer; INT64_MAX: none */
     atomic_bool is_aborting; /* cancelled, or failed: nothing is waited for any more */
 
     /* published for others */
     const char *const *_Atomic current_function; /* the thread's own variable; NULL before it runs */
     atomic_ullong step_count;
     struct task_clock clock;
+    struct op_monitor *monitor;
     atomic_ullong rows_in;
     atomic_ullong bytes_in;
     atomic_llong alignment_ns_last;
@@ -63,6 +66,7 @@ struct task {
     bool wake_seen;             /* the eventfd was read while blocked in an emit */
     bool is_data_ended;         /* end_input has run and END_OF_DATA was sent */
     bool is_finished;           /* the loop ends */
+    bool is_snapshotting;       /* for an unaligned checkpoint: what operators emit does not wait for room */
     uint64_t final_checkpoint_id; /* the first checkpoint after the end of data; 0: none yet */
     uint64_t stop_checkpoint_id;  /* suspended: a stop or drain savepoint waits for its completion */
     bool is_drained;
@@ -90,12 +94,23 @@ MUST_CHECK struct error *task_finish_partitions(struct task *task);
 struct error *task_wait_for_room(void *arg, struct channel *channel);
 
 /* ---- task_checkpoint.c, task thread ---- */
-/* Takes barrier. */
-MUST_CHECK struct error *task_take_checkpoint(struct task *task, struct barrier barrier, int64_t alignment_ns, uint64_t alignment_bytes);
+/* Takes what the event owns. */
+MUST_CHECK struct error *task_take_checkpoint(struct task *task, struct gate_event *event);
 /* A trigger by message. Takes barrier. */
 MUST_CHECK struct error *task_begin_checkpoint(struct task *task, struct barrier barrier);
 MUST_CHECK struct error *task_checkpoint_aborted_upstream(struct task *task, uint64_t checkpoint_id);
 MUST_CHECK struct error *task_pending_trigger_ready(struct task *task);
+/* Wall clock: when a barrier or trigger must be looked at although the task holds rows or waits for output; 0: now, INT64_MAX: none is
+ * in sight. */
+int64_t task_urgent_ms(const struct task *task);
+/* Does what is urgent by now. */
+MUST_CHECK struct error *task_run_urgent(struct task *task);
+
+/* ---- task_in_flight.c, task thread ---- */
+/* Adds what was in flight to the task (origin: gate channel; taken, may be NULL) to the snapshot and its rows to the cut. */
+void task_save_in_flight(struct task *task, struct in_flight *in_flight, struct snapshot *snapshot, struct chain_cut *cut);
+/* Has the gate play what a restored checkpoint says was in flight. After the chain was created. */
+MUST_CHECK struct error *task_restore_in_flight(struct task *task);
 
 /* ---- task_metrics.c ---- */
 /* Task thread: publishes the operators' metrics. */

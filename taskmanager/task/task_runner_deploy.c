@@ -134,6 +134,14 @@ static struct error *find_vertex(const struct job_graph *graph, const json_t *sp
     return NULL;
 }
 
+/* Only exactly-once checkpoints have an alignment that could be left out. */
+static int64_t unaligned_after_ms(const struct config *config)
+{
+    if (!config_bool(config, OPTION_CHECKPOINT_UNALIGNED) || !config_is(config, OPTION_CHECKPOINT_MODE, "EXACTLY_ONCE"))
+        return -1;
+    return config_ms(config, OPTION_CHECKPOINT_ALIGNED_TIMEOUT);
+}
+
 static struct error *create_task(struct task_runner *runner, const struct deployment *deployment, const json_t *spec, struct task **out)
 {
     uint32_t vertex = 0, subtask = 0;
@@ -156,6 +164,7 @@ static struct error *create_task(struct task_runner *runner, const struct deploy
             .restore_books = json_object_get(restore, "books"),
             .checkpointing_enabled = config_ms(runner->config, OPTION_CHECKPOINT_INTERVAL) > 0,
             .is_exactly_once = config_is(runner->config, OPTION_CHECKPOINT_MODE, "EXACTLY_ONCE"),
+            .unaligned_after_ms = unaligned_after_ms(runner->config),
             .buffer_timeout_ms = has_timeout ? config_ms(runner->config, OPTION_BUFFER_TIMEOUT) : -1,
             .library = runner->options.library != NULL ? runner->options.library : runner->library,
             .inputs = connections.inputs.items,

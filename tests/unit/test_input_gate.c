@@ -248,6 +248,281 @@ START_TEST(polling_is_fair)
 }
 END_TEST
 
+/* ---- unaligned checkpoints ---- */
+
+/* How a checkpoint's barriers behave: at once, when a channel promotes them, or waiting their turn. */
+enum barrier_mode { OVERTAKES, DUE, WAITS };
+
+static struct element mode_barrier(uint64_t id, enum barrier_mode mode)
+{
+    struct element element = barrier_element(id);
+    element.as.barrier.is_unaligned = mode == OVERTAKES;
+    element.as.barrier.timestamp_ms = 1; /* long ago */
+    element.as.barrier.unaligned_after_ms = mode == DUE ? 1 : 0;
+    return element;
+}
+
+static int64_t row_value(const struct batch *batch)
+{
+    return ((const int64_t *)batch->columns[0].values)[0];
+}
+
+struct unaligned_model {
+    int64_t pushed[CHANNELS_MAX]; /* rows; their values are 0, 1, 2, … in each channel */
+    int64_t got[CHANNELS_MAX];
+    int64_t cut[CHANNELS_MAX]; /* rows before the barrier, or before the end */
+    bool has_barrier[CHANNELS_MAX];
+    bool is_ended[CHANNELS_MAX];
+};
+
+/* Delivered before the barrier, or in flight: together exactly the rows before it, each once, in order. */
+static void check_cut(struct unaligned_model *model, uint32_t count, const struct in_flight *in_flight, uint64_t round)
+{
+    int64_t next_row[CHANNELS_MAX];
+    memcpy(next_row, model->got, sizeof next_row);
+    for (size_t i = 0; in_flight != NULL && i < in_flight->items.count; i++) {
+        const struct in_flight_item *item = &in_flight->items.items[i];
+        ck_assert_uint_lt(item->origin, count);
+        ck_assert_int_eq(item->element.type, ELEMENT_BATCH);
+        ck_assert_msg(row_value(item->element.as.rows.batch) == next_row[item->origin], "round %llu: row %lld of channel %u instead of %lld",
+                      (unsigned long long)round, (long long)row_value(item->element.as.rows.batch), item->origin,
+                      (long long)next_row[item->origin]);
+        next_row[item->origin]++;
+    }
+    for (uint32_t c = 0; c < count; c++)
+        ck_assert_msg(next_row[c] == model->cut[c], "round %llu: channel %u is cut at row %lld instead of %lld", (unsigned long long)round, c,
+                      (long long)next_row[c], (long long)model->cut[c]);
+}
+
+static void take_event(struct gate_fixture *fixture, struct unaligned_model *model, const struct gate_event *event, uint64_t round,
+                       uint64_t *delivered)
+{
+    if (event->type == GATE_BATCH) {
+        ck_assert_int_eq(row_value(event->batch), model->got[event->channel]++);
+        batch_unref(event->batch);
+    } else if (event->type == GATE_BARRIER) {
+        struct barrier barrier = event->barrier;
+        ck_assert_uint_eq(barrier.checkpoint_id, ++*delivered);
+        check_cut(model, fixture->count, event->in_flight, round);
+        in_flight_destroy(event->in_flight);
+        barrier_finish(&barrier);
+        memset(model->has_barrier, 0, sizeof model->has_barrier);
+    }
+    ck_assert_int_ne(event->type, GATE_BARRIER_ABORTED);
+}
+
+START_TEST(unaligned_cut_is_exact)
+{
+    for (uint64_t round = 1; round <= ROUNDS; round++) {
+        random_seed(round + (uint64_t)_i * ROUNDS * 31);
+        struct gate_fixture fixture;
+        struct unaligned_model model = {0};
+        open_gate(&fixture, 1 + random_below(CHANNELS_MAX), true);
+        uint64_t delivered = 0, begun = 0;
+        enum barrier_mode mode = OVERTAKES;
+        for (uint32_t step = 0; step < 600; step++) {
+            uint32_t c = random_below(fixture.count), action = random_below(10);
+            struct gate_event event;
+            if (action < 4 && !model.is_ended[c]) {
+                channel_push(fixture.channels[c], row_element(model.pushed[c]++));
+            } else if (action == 4 && !model.is_ended[c] && !model.has_barrier[c]) {
+                if (begun == delivered) {
+                    begun++;
+                    mode = (enum barrier_mode)random_below(3);
+                }
+                model.has_barrier[c] = true;
+                model.cut[c] = model.pushed[c];
+                channel_push(fixture.channels[c], mode_barrier(begun, random_below(4) == 0 ? DUE : mode));
+            } else if (action == 5 && begun == delivered && !model.is_ended[c] && random_below(10) == 0) {
+                channel_push(fixture.channels[c], (struct element){.type = ELEMENT_END_OF_PARTITION});
+                model.is_ended[c] = true;
+            } else if (action == 6) {
+                ck_assert_ptr_null(input_gate_next_urgent(fixture.gate, &event));
+                ck_assert_int_ne(event.type, GATE_BATCH);
+                for (uint32_t e = 0; e < fixture.count; e++)
+                    model.cut[e] = model.is_ended[e] ? model.pushed[e] : model.cut[e];
+                take_event(&fixture, &model, &event, round, &delivered);
+            } else if (action > 6) {
+                next(&fixture, &event);
+                for (uint32_t e = 0; e < fixture.count; e++)
+                    model.cut[e] = model.is_ended[e] ? model.pushed[e] : model.cut[e];
+                take_event(&fixture, &model, &event, round, &delivered);
+            }
+        }
+        close_gate(&fixture);
+    }
+}
+END_TEST
+
+/* A barrier goes past all rows of all channels without one being delivered. */
+START_TEST(unaligned_barrier_waits_for_no_row)
+{
+    struct gate_fixture fixture;
+    struct gate_event event;
+    open_gate(&fixture, 2, true);
+    for (uint32_t c = 0; c < 2; c++) {
+        for (int64_t i = 0; i < 20; i++)
+            channel_push(fixture.channels[c], row_element(i));
+        channel_push(fixture.channels[c], (struct element){.type = ELEMENT_WATERMARK, .as.watermark = 7});
+        channel_push(fixture.channels[c], (struct element){.type = ELEMENT_IDLE, .as.is_idle = true});
+    }
+    ck_assert_int_eq(input_gate_urgent_ms(fixture.gate), INT64_MAX);
+    channel_push(fixture.channels[0], mode_barrier(1, OVERTAKES));
+    ck_assert_int_eq(input_gate_urgent_ms(fixture.gate), 0);
+    ck_assert_ptr_null(input_gate_next_urgent(fixture.gate, &event));
+    ck_assert_int_eq(event.type, GATE_NOTHING);
+    ck_assert_int_eq(input_gate_urgent_ms(fixture.gate), INT64_MAX); /* nothing to do until the other one comes */
+    channel_push(fixture.channels[1], mode_barrier(1, DUE));
+    ck_assert_int_lt(input_gate_urgent_ms(fixture.gate), 10);
+    ck_assert_ptr_null(input_gate_next_urgent(fixture.gate, &event));
+    ck_assert_int_eq(event.type, GATE_BARRIER);
+    ck_assert(event.barrier.is_unaligned);
+    ck_assert_uint_eq(event.in_flight->items.count, 44);
+    ck_assert_uint_eq(event.in_flight->row_count, 40);
+    ck_assert_int_eq(event.in_flight->items.items[20].element.type, ELEMENT_WATERMARK);
+    ck_assert_int_eq(event.in_flight->items.items[21].element.type, ELEMENT_IDLE);
+    in_flight_destroy(event.in_flight);
+    barrier_finish(&event.barrier);
+    close_gate(&fixture);
+}
+END_TEST
+
+/* An abort forgets what was overtaken; rows come once all the same, and a late barrier of it changes nothing. */
+START_TEST(aborted_unaligned_barrier_leaves_rows_alone)
+{
+    struct gate_fixture fixture;
+    struct gate_event event;
+    open_gate(&fixture, 2, true);
+    channel_push(fixture.channels[0], row_element(0));
+    channel_push(fixture.channels[0], mode_barrier(1, OVERTAKES));
+    ck_assert_int_eq(next(&fixture, &event), GATE_NOTHING);
+    input_gate_abort(fixture.gate, 1);
+    ck_assert_int_eq(next(&fixture, &event), GATE_BATCH);
+    batch_unref(event.batch);
+    channel_push(fixture.channels[1], row_element(0));
+    channel_push(fixture.channels[1], mode_barrier(1, OVERTAKES));
+    ck_assert_int_eq(next(&fixture, &event), GATE_BATCH);
+    batch_unref(event.batch);
+    ck_assert_int_eq(next(&fixture, &event), GATE_NOTHING);
+    close_gate(&fixture);
+}
+END_TEST
+
+/* No producer lives any more: the task is told of the checkpoint by message, and what they left is in flight. */
+START_TEST(started_checkpoint_passes_ended_channels)
+{
+    struct gate_fixture fixture;
+    struct gate_event event;
+    open_gate(&fixture, 2, true);
+    for (uint32_t c = 0; c < 2; c++)
+        channel_push(fixture.channels[c], row_element(0));
+    channel_push(fixture.channels[0], (struct element){.type = ELEMENT_END_OF_DATA});
+    channel_push(fixture.channels[0], (struct element){.type = ELEMENT_END_OF_PARTITION});
+    input_gate_start(fixture.gate, mode_barrier(3, OVERTAKES).as.barrier);
+    ck_assert_ptr_null(input_gate_next_urgent(fixture.gate, &event));
+    ck_assert_int_eq(event.type, GATE_NOTHING); /* the end of channel 1 is still on its way */
+    channel_push(fixture.channels[1], (struct element){.type = ELEMENT_END_OF_PARTITION});
+    ck_assert_int_eq(input_gate_urgent_ms(fixture.gate), 0);
+    ck_assert_ptr_null(input_gate_next_urgent(fixture.gate, &event));
+    ck_assert_int_eq(event.type, GATE_BARRIER);
+    ck_assert_uint_eq(event.in_flight->row_count, 2);
+    ck_assert_uint_eq(event.in_flight->items.count, 2);
+    in_flight_destroy(event.in_flight);
+    barrier_finish(&event.barrier);
+    close_gate(&fixture);
+}
+END_TEST
+
+/* What is played comes before anything new; a barrier overtakes what is left of it too. */
+START_TEST(replay_comes_first_and_is_cut_again)
+{
+    struct gate_fixture fixture;
+    struct gate_event event;
+    open_gate(&fixture, 2, true);
+    channel_push(fixture.channels[0], row_element(100));
+    struct in_flight *in_flight = in_flight_create();
+    for (int64_t i = 0; i < 3; i++)
+        in_flight_add(in_flight, 1, row_element(i));
+    in_flight_add(in_flight, 1, (struct element){.type = ELEMENT_WATERMARK, .as.watermark = 9});
+    input_gate_replay(fixture.gate, in_flight);
+    ck_assert(input_gate_is_ready(fixture.gate));
+    ck_assert_int_eq(next(&fixture, &event), GATE_BATCH);
+    ck_assert_uint_eq(event.channel, 1);
+    ck_assert_int_eq(row_value(event.batch), 0);
+    batch_unref(event.batch);
+    for (uint32_t c = 0; c < 2; c++)
+        channel_push(fixture.channels[c], mode_barrier(1, OVERTAKES));
+    ck_assert_ptr_null(input_gate_next_urgent(fixture.gate, &event));
+    ck_assert_int_eq(event.type, GATE_BARRIER);
+    ck_assert_uint_eq(event.in_flight->row_count, 3); /* 1, 2 of channel 1 and 100 of channel 0 */
+    ck_assert_uint_eq(event.in_flight->items.count, 4);
+    in_flight_destroy(event.in_flight);
+    barrier_finish(&event.barrier);
+    static const enum gate_event_type rest[] = {GATE_BATCH, GATE_BATCH, GATE_WATERMARK, GATE_BATCH, GATE_NOTHING};
+    static const int64_t values[] = {1, 2, 0, 100};
+    for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++) {
+        ck_assert_int_eq(next(&fixture, &event), rest[i]);
+        if (event.type != GATE_BATCH)
+            continue;
+        ck_assert_int_eq(row_value(event.batch), values[i]);
+        batch_unref(event.batch);
+    }
+    close_gate(&fixture);
+}
+END_TEST
+
+/* In the queue of a producer whose consumer is elsewhere a barrier keeps its place, but it is urgent. */
+START_TEST(remote_queue_keeps_the_order)
+{
+    struct channel *channel = channel_create((struct channel_key){0}, 8, 1 << 20);
+    struct element element;
+    bool found;
+    channel->is_remote = true;
+    channel_push(channel, row_element(0));
+    channel_push(channel, mode_barrier(1, DUE));
+    ck_assert_uint_eq(atomic_load(&channel->urgent), 0);
+    channel_promote(channel, 1000);
+    ck_assert_uint_eq(atomic_load(&channel->urgent), 1);
+    ck_assert_ptr_null(channel_pop(channel, &element, &found));
+    ck_assert_int_eq(element.type, ELEMENT_BATCH);
+    element_finish(&element);
+    ck_assert_ptr_null(channel_pop(channel, &element, &found));
+    ck_assert(element.as.barrier.is_unaligned);
+    ck_assert_uint_eq(atomic_load(&channel->urgent), 0);
+    element_finish(&element);
+    channel_unref(channel);
+}
+END_TEST
+
+START_TEST(in_flight_items_survive_their_encoding)
+{
+    struct in_flight *in_flight = in_flight_create();
+    in_flight_add(in_flight, 3, row_element(42));
+    in_flight_add(in_flight, 4, (struct element){.type = ELEMENT_WATERMARK, .as.watermark = -5});
+    in_flight_add(in_flight, 5, (struct element){.type = ELEMENT_IDLE, .as.is_idle = true});
+    for (uint32_t i = 0; i < 3; i++) {
+        struct bytes_writer writer = {0};
+        struct in_flight_item item;
+        in_flight_encode_item(&writer, &in_flight->items.items[i]);
+        ck_assert_ptr_null(in_flight_decode_item(writer.data, writer.length, schema, &item));
+        ck_assert_uint_eq(item.origin, 3 + i);
+        ck_assert_int_eq(item.element.type, in_flight->items.items[i].element.type);
+        if (i == 0)
+            ck_assert_int_eq(row_value(item.element.as.rows.batch), 42);
+        else
+            ck_assert(i == 1 ? item.element.as.watermark == -5 : item.element.as.is_idle);
+        element_finish(&item.element);
+        for (size_t length = 0; length < writer.length; length++) { /* cut anywhere: an error, nothing worse */
+            struct error *err = in_flight_decode_item(writer.data, length, schema, &item);
+            ck_assert_ptr_nonnull(err);
+            error_free(err);
+        }
+        bytes_writer_finish(&writer);
+    }
+    in_flight_destroy(in_flight);
+}
+END_TEST
+
 /* ---- the valve ---- */
 
 START_TEST(valve_follows_the_slowest_active_channel)
@@ -369,6 +644,13 @@ int main(void)
     tcase_add_test(gate, cancelled_and_aborted_barriers_unblock);
     tcase_add_test(gate, broken_channel_tells_after_its_last_element);
     tcase_add_test(gate, polling_is_fair);
+    tcase_add_loop_test(gate, unaligned_cut_is_exact, 0, 5);
+    tcase_add_test(gate, unaligned_barrier_waits_for_no_row);
+    tcase_add_test(gate, aborted_unaligned_barrier_leaves_rows_alone);
+    tcase_add_test(gate, started_checkpoint_passes_ended_channels);
+    tcase_add_test(gate, replay_comes_first_and_is_cut_again);
+    tcase_add_test(gate, remote_queue_keeps_the_order);
+    tcase_add_test(gate, in_flight_items_survive_their_encoding);
     suite_add_tcase(suite, gate);
     TCase *valve = tcase_create("valve");
     tcase_add_test(valve, valve_follows_the_slowest_active_channel);

@@ -302,8 +302,8 @@ START_TEST(compression_is_used_where_it_pays)
 {
     struct batch *batch = rows(0, 2000);
     struct bytes_writer plain = {0}, packed = {0};
-    net_encode_batch(&plain, 1, 2, batch, false);
-    net_encode_batch(&packed, 1, 2, batch, true);
+    net_encode_batch(&plain, &(struct net_batch){.channel = 1, .backlog = 2, .batch = batch}, false);
+    net_encode_batch(&packed, &(struct net_batch){.channel = 1, .backlog = 2, .batch = batch}, true);
     ck_assert_uint_lt(packed.length, plain.length * 4 / 5);
     struct net_batch back;
     struct error *err = net_decode_batch(packed.data, packed.length, schema, &back);
@@ -323,8 +323,8 @@ START_TEST(damaged_bodies_are_refused)
 {
     struct batch *batch = rows(0, 1500);
     struct bytes_writer bodies[3] = {{0}};
-    net_encode_batch(&bodies[0], 1, 2, batch, true);
-    net_encode_batch(&bodies[1], 1, 2, batch, false);
+    net_encode_batch(&bodies[0], &(struct net_batch){.channel = 1, .backlog = 2, .batch = batch}, true);
+    net_encode_batch(&bodies[1], &(struct net_batch){.channel = 1, .backlog = 2, .batch = batch}, false);
     struct element barrier = {.type = ELEMENT_BARRIER, .as.barrier = {.checkpoint_id = 1, .location = checkpoint_location_create("/tmp/x")}};
     net_encode_event(&bodies[2], 1, &barrier);
     element_finish(&barrier);
