@@ -346,7 +346,7 @@ void user_context_enter(struct user_context *context)
 {
     if (context->depth++ == 0) {
         context->outer_function = user_function_current;
-        user_function_current = context->function->name;
+        user_function_set(context->function->name);
     }
 }
 
@@ -355,7 +355,7 @@ struct error *user_context_leave(struct user_context *context)
     check(context->depth > 0);
     if (--context->depth > 0)
         return NULL;
-    user_function_current = context->outer_function;
+    user_function_set(context->outer_function);
     if (context->error == NULL)
         context->error = output_flush(context, &context->main);
     for (uint32_t i = 0; i < context->op->ctx->spec->side_output_count && context->error == NULL; i++)

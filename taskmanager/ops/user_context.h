@@ -21,6 +21,11 @@ struct user_state; /* user_state.c */
 
 /* Name of the user function that this thread is in, NULL outside: one word, so a signal handler may read it. */
 extern _Thread_local const char *user_function_current;
+/* Only this way: the watchdog reads the word from its own thread. */
+static inline void user_function_set(const char *name)
+{
+    __atomic_store_n(&user_function_current, name, __ATOMIC_RELAXED);
+}
 
 struct user_output {
     const struct mr_record_type *type; /* the record type that adapter is for; NULL before first use */

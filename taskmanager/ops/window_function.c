@@ -310,7 +310,7 @@ static const char *fold_name(const struct window_function *self)
 void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows)
 {
     const char *outer = user_function_current;
-    user_function_current = fold_name(self);
+    user_function_set(fold_name(self));
     if (self->kind == WINDOW_BUILTIN) {
         find_values(self, table, rows);
         window_builtin_add(self, batch, rows->rows, rows->count, self->values, self->groups.of_row);
@@ -319,7 +319,7 @@ void window_function_add_rows(struct window_function *self, struct state_table *
     } else {
         fold_one_by_one(self, table, batch, rows);
     }
-    user_function_current = outer;
+    user_function_set(outer);
 }
 
 void window_function_add_row(struct window_function *self, struct state_table *table, const struct batch *batch, uint32_t row,
@@ -333,10 +333,10 @@ void window_function_add_row(struct window_function *self, struct state_table *t
         return;
     }
     const char *outer = user_function_current;
-    user_function_current = fold_name(self);
+    user_function_set(fold_name(self));
     record_adapter_gather(self->input, batch, row, 1, self->records);
     fold_record(self, table, self->records, key, name_space, namespace_length);
-    user_function_current = outer;
+    user_function_set(outer);
 }
 
 /* ---- merging ---- */
@@ -365,7 +365,7 @@ void window_function_merge(struct window_function *self, struct state_table *tab
         return;
     const struct state_entry *entry = state_table_entry(table, from);
     const char *outer = user_function_current;
-    user_function_current = fold_name(self);
+    user_function_set(fold_name(self));
     struct bytes_writer copy = {0};
     bytes_write(&copy, entry->data, entry->value_length);
     if (self->kind == WINDOW_ELEMENTS) {
@@ -382,7 +382,7 @@ void window_function_merge(struct window_function *self, struct state_table *tab
         }
     }
     bytes_writer_finish(&copy);
-    user_function_current = outer;
+    user_function_set(outer);
     state_table_remove(table, key->key_group, key->hash, key->bytes, key->length, from_namespace, namespace_length);
 }
 
