@@ -3,6 +3,7 @@ import { h, s } from "./dom.js";
 import { bytes, clock, count, duration } from "./format.js";
 
 const SHOWN = 40;
+const SLOW_MS = 2000; // a checkpoint in progress is worth a figure of its own
 const HEIGHT = 74, SIZE_TOP = 98, SIZE_HEIGHT = 42, LEFT = 58;
 
 /** Adds what /jobs/:id/checkpoints tells to what is known (by id): the page remembers more than the jobmanager keeps. */
@@ -92,12 +93,14 @@ export function checkpointsView(checkpoints, config, known, isEnded, width_px) {
   const { counts, latest } = checkpoints;
   const history = [...known.values()].sort((a, b) => a.id - b.id);
   const last = latest.completed;
+  const slow = history.find((checkpoint) => stateOf(checkpoint) === "pending" && checkpoint.end_to_end_duration > SLOW_MS);
   return [head,
     h("dl", { class: "figures" },
       figure("completed", count(counts.completed)),
       figure("failed", count(counts.failed), counts.failed > 0 ? " bad" : ""),
       figure("last took", last ? duration(last.end_to_end_duration) : "–"),
       figure("last size", last ? bytes(last.state_size) : "–"),
+      slow ? figure("in progress for", duration(slow.end_to_end_duration)) : null,
       latest.restored ? figure(latest.restored.is_savepoint ? "restored from savepoint" : "restored from", `number ${latest.restored.id}`) : null),
     history.length > 0 ? chart(history, width_px) : h("p", { class: "quiet" }, config && config.interval >= NEVER_MS
       ? "This job takes no periodic checkpoints: after a failure it starts from its beginning."

@@ -1,8 +1,8 @@
 // Where the boxes and edges of a job graph go: layers from the sources on (longest path), few crossings (barycentres), boxes
 // near what they are connected with. Pure: no element is touched here.
 
-export const BOX_WIDTH = 224, BOX_HEIGHT = 160;
-const GAP_ALONG = 84, GAP_ACROSS = 26;
+export const BOX_WIDTH = 236, BOX_HEIGHT = 160;
+const GAP_ALONG = 76, GAP_ACROSS = 26;
 const LANE = 30; // what an edge takes where it passes a layer
 
 function layerOf(nodes) {

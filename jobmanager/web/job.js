@@ -46,33 +46,43 @@ export function faultsByVertex(diagnosis) {
 
 const plain = (value) => typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
 
-function findingView(finding, index, job, now_ms) {
-  const { subject = {}, evidence = {} } = finding;
-  const severity = severityOf(finding);
+/** What belongs to a finding's sentence: what to do, where, why. */
+function particulars(finding, job) {
+  const { subject = {}, evidence = {}, hint } = finding;
   const known = Object.entries(evidence ?? {});
-  return h("li", { class: `finding ${severity}`, "data-key": `${finding.kind} ${subject.vertex} ${subject.subtask} ${subject.split}`,
+  const place = subject?.vertex ? h("a", { href: `#/jobs/${job}/${subject.vertex}` }, `Show ${subject["vertex-name"] ?? "the box"}`) : null;
+  return [
+    h("p", null, [hint ? `What to do: ${hint}. ` : "", place]),
+    known.length > 0 ? h("details", { "data-key": "evidence" }, h("summary", null, "What this is based on"),
+      h("dl", { class: "evidence" }, known.map(([name, value]) => [h("dt", null, name), h("dd", null, plain(value))]))) : null];
+}
+
+function findingView(finding, job) {
+  const { subject = {} } = finding;
+  const severity = severityOf(finding);
+  return h("li", { class: `finding ${severity}`, "data-key": `${finding.kind} ${subject?.vertex} ${subject?.subtask} ${subject?.split}`,
     "data-kind": finding.kind },
   h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[severity]),
   h("div", null,
-    h("p", null, h("span", { class: "hidden" }, `${SEVERITIES[severity]}: `), h("strong", null, finding.sentence),
-      finding.since > 0 ? h("span", { class: "quiet" }, ` For ${duration(Math.max(0, now_ms - finding.since))}.`) : null),
-    finding.hint ? h("p", null, finding.hint) : null,
-    h("p", { class: "links" },
-      subject.vertex ? h("a", { href: `#/jobs/${job}/${subject.vertex}` }, `Show ${subject["vertex-name"] ?? "the box"}`) : null),
-    known.length > 0 ? h("details", { "data-key": "evidence" }, h("summary", null, "What this is based on"),
-      h("dl", { class: "evidence" }, known.map(([name, value]) => [h("dt", null, name), h("dd", null, plain(value))]))) : null));
+    h("p", null, h("span", { class: "hidden" }, `${SEVERITIES[severity]}: `), h("strong", null, finding.sentence)),
+    particulars(finding, job)));
 }
 
 /** diagnosis: /jobs/:id/diagnosis; null before its first answer. */
-export function diagnosisView(diagnosis, job, now_ms) {
+export function diagnosisView(diagnosis, job) {
   if (diagnosis === null)
     return [];
   const findings = diagnosis.findings ?? [];
   const worst = diagnosis.healthy ? "healthy" : findings.length > 0 ? severityOf(findings[0]) : "info";
+  // The summary is mostly the worst finding's own sentence: not twice.
+  const isFirst = findings.length > 0 && findings[0].sentence === diagnosis.summary;
+  const rest = isFirst ? findings.slice(1) : findings;
   return [h("div", { class: `card diagnosis ${worst}` },
     h("h2", null, "Why is nothing coming out?"),
-    h("p", { class: "summary" }, h("span", { class: "sign", "aria-hidden": "true" }, diagnosis.healthy ? "✓" : SIGNS[worst]), diagnosis.summary),
-    findings.length > 0 ? h("ul", { class: "findings" }, findings.map((finding, i) => findingView(finding, i, job, now_ms))) : null)];
+    h("div", { class: "summary", "data-kind": isFirst ? findings[0].kind : null },
+      h("span", { class: "sign", "aria-hidden": "true" }, diagnosis.healthy ? "✓" : SIGNS[worst]),
+      h("div", null, h("p", { role: "status" }, h("strong", null, diagnosis.summary)), isFirst ? particulars(findings[0], job) : null)),
+    rest.length > 0 ? h("ul", { class: "findings" }, rest.map((finding) => findingView(finding, job))) : null)];
 }
 
 /* ---- one vertex ---- */

@@ -53,7 +53,7 @@ function jobSection() {
   return [
     titleView(answer, now_ms, view.config?.features["web-cancel"] !== false),
     h("div", { class: "operations", "data-key": "operations" }, operations.operationsView(answer.jid)),
-    h("div", { "data-key": "diagnosis" }, diagnosisView(diagnosis, answer.jid, now_ms)),
+    h("div", { "data-key": "diagnosis" }, diagnosisView(diagnosis, answer.jid)),
     h("div", { class: "card graphs", "data-key": "graph" }, answer.vertices.length > 0 ? graphView(answer, context)
       : h("p", { class: "quiet" }, "This job has not been deployed.")),
     h("div", { "data-key": "vertex" }, vertexView(detail, answer.jid, now_ms)),

@@ -1,6 +1,7 @@
 /* The page that is built in: every file of its folder, byte for byte, and all that its files ask for. */
 #include "common/base/heap.h"
 #include "jobmanager/web/web_page.h"
+#include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -120,9 +121,5 @@ int main(void)
     tcase_add_test(tests, test_nothing_else_is_asked_for);
     tcase_add_test(tests, test_modules_are_preloaded);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }
