@@ -13,12 +13,12 @@ static int64_t integer(const json_t *object, const char *name, int64_t otherwise
     return json_is_real(value) ? (int64_t)json_real_value(value) : otherwise;
 }
 
-/* Milliseconds of each second, as a share. Rates over the last reports are smoother than the last report's own. */
-static double share(const struct execution *execution, const char *rate)
+/* Milliseconds of each second, as a share. folded: a task's or an operator's part of common/metrics/task_report.h. */
+static double share(const json_t *folded, const char *rate)
 {
-    const json_t *value = json_object_get(json_object_get(execution->metrics, "rates"), rate);
+    const json_t *value = json_object_get(json_object_get(folded, "rates"), rate);
     if (!json_is_number(value))
-        value = json_object_get(json_object_get(execution->metrics, "values"), rate);
+        value = json_object_get(json_object_get(folded, "values"), rate);
     double per_second = json_number_value(value) / 1000;
     return per_second < 0 ? 0 : per_second > 1 ? 1 : per_second;
 }
@@ -76,8 +76,7 @@ static const struct job_operator *find_spec(const struct job *job, const json_t 
     return NULL;
 }
 
-static void read_operator(struct operator_facts *out, const struct task_facts *task, const struct job_operator *spec, const json_t *json,
-                          const json_t *rates)
+static void read_operator(struct operator_facts *out, const struct task_facts *task, const struct job_operator *spec, const json_t *json)
 {
     const json_t *books = json_object_get(json, "books");
     *out = (struct operator_facts){
@@ -96,8 +95,8 @@ static void read_operator(struct operator_facts *out, const struct task_facts *t
         .unparsable = integer(books, "unparsable", 0),
         .rows_written = integer(books, "rows_written", 0),
         .rows_committed = integer(books, "rows_committed", 0),
-        .own_share = json_number_value(json_object_get(rates, "own")) / 1000,
-        .wait_share = json_number_value(json_object_get(rates, "wait")) / 1000,
+        .own_share = share(json, "operatorTimeMsPerSecond"),
+        .wait_share = share(json, "outsideTimeMsPerSecond"),
     };
     read_status(&out->status, json_object_get(json, "status"));
     const json_t *splits = json_object_get(json, "splits");
@@ -125,19 +124,17 @@ static void read_task(struct task_facts *out, const struct job *job, const struc
     *out = (struct task_facts){.subtask = subtask, .execution = execution, .is_reported = execution->metrics != NULL};
     if (!out->is_reported)
         return;
-    out->busy = share(execution, "busyTimeMsPerSecond");
-    out->idle = share(execution, "idleTimeMsPerSecond");
-    out->back_pressured = share(execution, "backPressuredTimeMsPerSecond");
-    const json_t *operator_rates = json_object_get(execution->metrics, "operator_rates");
-    out->shuffle_share = json_number_value(json_object_get(operator_rates, "shuffle")) / 1000;
+    out->busy = share(execution->metrics, "busyTimeMsPerSecond");
+    out->idle = share(execution->metrics, "idleTimeMsPerSecond");
+    out->back_pressured = share(execution->metrics, "backPressuredTimeMsPerSecond");
+    out->shuffle_share = share(execution->metrics, "shuffleTimeMsPerSecond");
     const json_t *operators = json_object_get(execution->metrics, "operators");
     out->operators = heap_alloc_array(json_array_size(operators) + 1, sizeof *out->operators);
     for (size_t i = 0; i < json_array_size(operators); i++) {
         const json_t *json = json_array_get(operators, i);
         const struct job_operator *spec = find_spec(job, json);
         if (spec != NULL)
-            read_operator(&out->operators[out->operator_count++], out, spec, json,
-                          json_object_get(operator_rates, id_format(spec->id).hex));
+            read_operator(&out->operators[out->operator_count++], out, spec, json);
     }
 }
 

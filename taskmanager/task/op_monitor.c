@@ -87,6 +87,11 @@ uint32_t op_monitor_switch(struct op_monitor *monitor, uint32_t place)
     return before;
 }
 
+void op_monitor_start(struct op_monitor *monitor)
+{
+    atomic_store(&monitor->since_ns, clock_mono_ns());
+}
+
 /* Total of a place up to now. */
 static int64_t read_total_ns(struct op_monitor *monitor, uint32_t place)
 {
@@ -183,8 +188,13 @@ static json_t *status_json(struct op_monitor *monitor, uint32_t index)
 void op_monitor_put_json(struct op_monitor *monitor, uint32_t index, json_t *json)
 {
     check(index < monitor->operator_count);
-    json_object_set_new(json, "own_ms", json_integer(read_total_ns(monitor, op_place_own(index)) / NS_PER_MS));
-    json_object_set_new(json, "wait_ms", json_integer(read_total_ns(monitor, op_place_wait(index)) / NS_PER_MS));
+    json_t *metrics = json_object_get(json, "metrics");
+    if (metrics == NULL) {
+        metrics = json_object();
+        json_object_set_new(json, "metrics", metrics);
+    }
+    json_object_set_new(metrics, "accumulateOperatorTimeMs", json_integer(read_total_ns(monitor, op_place_own(index)) / NS_PER_MS));
+    json_object_set_new(metrics, "accumulateOutsideTimeMs", json_integer(read_total_ns(monitor, op_place_wait(index)) / NS_PER_MS));
     json_t *status = status_json(monitor, index);
     if (status != NULL)
         json_object_set_new(json, "status", status);

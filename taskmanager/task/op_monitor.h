@@ -30,6 +30,8 @@ static inline uint32_t op_place_wait(uint32_t index)
     return 3 + 2 * index;
 }
 
+/* Task thread: its time begins to count, for the loop. */
+void op_monitor_start(struct op_monitor *monitor);
 /* Task thread: from now on its time belongs to place. Returns the place before. monitor may be NULL: nothing happens. */
 uint32_t op_monitor_switch(struct op_monitor *monitor, uint32_t place);
 
@@ -37,8 +39,8 @@ uint32_t op_monitor_switch(struct op_monitor *monitor, uint32_t place);
  * and subject again keep the time of the first. code NULL: all is well again. */
 void op_monitor_set_status(struct op_monitor *monitor, uint32_t index, const char *code, const char *subject, const char *text);
 
-/* Any thread: adds "own_ms" and "wait_ms" (totals) and, when there is one, "status" {"code", "subject", "text", "since"} of an
- * operator to its part of a report. */
+/* Any thread: adds an operator's times to the "metrics" of its part of a report and, when there is one, its "status" {"code", "subject",
+ * "text", "since"}. */
 void op_monitor_put_json(struct op_monitor *monitor, uint32_t index, json_t *json);
 /* Any thread: total of the shuffle. */
 int64_t op_monitor_shuffle_ms(struct op_monitor *monitor);
