@@ -2,6 +2,7 @@
 # Installs the Debian packages that Millrace needs, and says so. Nothing happens when they are there.
 #   mk/install-deps.sh build    to build and run
 #   mk/install-deps.sh check    also to test: a Java runtime and Maven for a real Kafka broker
+#   mk/install-deps.sh tools    for make check-web and make check-flink-tools: a browser without a screen
 #   mk/install-deps.sh playground   for make check-playground: Docker, docker-compose, and what its images are made from
 #   mk/install-deps.sh deep     also for make fuzz and make tidy-deep: clang and its tools, cppcheck
 set -eu
@@ -9,6 +10,7 @@ set -eu
 build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libssl-dev
        libxxhash-dev nettle-dev libyaml-dev liblz4-dev libmimalloc-dev"
 check="check python3 openjdk-17-jre-headless maven kcat curl"
+tools="chromium chromium-driver fonts-dejavu-core"
 deep="clang libclang-rt-14-dev clang-tidy cppcheck"
 playground="python3 docker.io docker-compose debootstrap iptables iproute2 openjdk-17-jre-headless maven kcat curl"
 
@@ -16,8 +18,9 @@ case "${1:-build}" in
 build) wanted="$build" ;;
 check) wanted="$build $check" ;;
 playground) wanted="$playground" ;;
+tools) wanted="$build $check $tools" ;;
 deep) wanted="$build $check $deep" ;;
-*) echo "usage: $0 build|check|playground|deep" >&2; exit 2 ;;
+*) echo "usage: $0 build|check|tools|playground|deep" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
