@@ -482,6 +482,16 @@ static struct error *op_window_restore(struct op *op, struct restored_state *sta
     return err;
 }
 
+static void op_window_describe(struct op *op, json_t *report)
+{
+    const struct op_window *self = (const struct op_window *)op;
+    int64_t next_end = TIME_MAX;
+    for (size_t i = 0; i < self->panes.count && next_end == TIME_MAX; i++)
+        if (!self->panes.items[i].is_fired)
+            next_end = self->panes.items[i].end;
+    window_base_describe(&self->base, next_end, report);
+}
+
 const struct op_vtable op_window_vtable = {
     .type = "window",
     .create = op_window_create,
@@ -491,5 +501,6 @@ const struct op_vtable op_window_vtable = {
     .wake = op_window_wake,
     .snapshot = op_window_snapshot,
     .end_input = op_window_end_input,
+    .describe = op_window_describe,
     .destroy = op_window_destroy,
 };

@@ -319,6 +319,12 @@ static struct error *session_restore(struct op *op, struct restored_state *state
     return err;
 }
 
+/* A session's end moves with every row: the next one is not known. */
+static void session_describe(struct op *op, json_t *report)
+{
+    window_base_describe((const struct window_base *)op, TIME_MAX, report);
+}
+
 const struct op_vtable op_window_session_vtable = {
     .type = "window",
     .create = op_window_session_create,
@@ -328,5 +334,6 @@ const struct op_vtable op_window_session_vtable = {
     .wake = session_wake,
     .snapshot = session_snapshot,
     .end_input = session_end_input,
+    .describe = session_describe,
     .destroy = session_destroy,
 };

@@ -1,6 +1,7 @@
 /* Shared parts of window operators: see window_base.h. Thread: task. Owner: the window operator. */
 #include "taskmanager/ops/window_base.h"
 
+#include "common/base/clock.h"
 #include "common/base/heap.h"
 #include "taskmanager/task/books.h"
 
@@ -56,6 +57,7 @@ struct error *window_base_init(struct window_base *base, const struct op_vtable 
 {
     base->op = (struct op){vtable, ctx};
     base->restored_watermark = TIME_MIN;
+    base->late_ms = -1;
     TRY(parse_assigner(base, json_object_get(ctx->spec->options, "assigner")));
     TRY(parse_lateness(base));
     struct schema *schema;
@@ -143,7 +145,18 @@ struct error *window_base_flush_late(struct window_base *base, const struct batc
     if (base->late_side_output >= 0)
         return op_emit_side(&base->op, (uint32_t)base->late_side_output, batch_take(batch, base->late_rows, count));
     base->op.ctx->books->late += count;
+    base->late_time = batch->event_time != NULL ? batch->event_time[base->late_rows[count - 1]] : TIME_MIN;
+    base->late_watermark = window_base_watermark(base);
+    base->late_ms = clock_now_ms();
     return NULL;
+}
+
+void window_base_describe(const struct window_base *base, int64_t next_end, json_t *report)
+{
+    json_object_set_new(report, "window", json_pack("{s:b,s:I}", "is_event_time", (int)base->is_event_time, "next_end", (json_int_t)next_end));
+    if (base->late_ms >= 0)
+        json_object_set_new(report, "late", json_pack("{s:I,s:I,s:I}", "event_time", (json_int_t)base->late_time, "watermark",
+                                                      (json_int_t)base->late_watermark, "last", (json_int_t)base->late_ms));
 }
 
 /* ---- snapshots ---- */

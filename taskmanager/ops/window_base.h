@@ -28,6 +28,11 @@ struct window_base {
     uint64_t *hashes; /* BATCH_ROWS_MAX each */
     uint32_t *late_rows;
     uint32_t late_count;
+
+    /* the last row of this attempt that was dropped as late */
+    int64_t late_time;         /* its event time */
+    int64_t late_watermark;    /* the watermark that it was behind */
+    int64_t late_ms;           /* wall clock; -1: none was */
 };
 
 /* Parses the options of a window of any kind. On failure window_base_finish is still to be called. */
@@ -54,6 +59,9 @@ static inline bool window_base_is_late(const struct window_base *base, int64_t e
 }
 /* Sends the batch's late rows to the side output, or counts them. */
 MUST_CHECK struct error *window_base_flush_late(struct window_base *base, const struct batch *batch);
+/* For op_vtable.describe: "window" {"is_event_time", "next_end": of the first window that has not fired, TIME_MAX: there is none or it is
+ * not known} and, once rows were dropped, "late" {"event_time", "watermark", "last"}. */
+void window_base_describe(const struct window_base *base, int64_t next_end, json_t *report);
 /* The event times of the batch; an error names the operator when there are none. */
 MUST_CHECK struct error *window_base_times(const struct window_base *base, const struct batch *batch, const int64_t **times);
 
