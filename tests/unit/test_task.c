@@ -3,7 +3,7 @@
 #include "common/base/heap.h"
 #include "common/base/log.h"
 #include "common/columnar/batch_builder.h"
-#include "taskmanager/ops/op.h"
+#include "taskmanager/ops/op_ticker.h"
 #include "taskmanager/state/snapshot.h"
 #include "tests/support/local_job.h"
 #include "tests/unit/run_suite.h"
@@ -28,6 +28,7 @@ static atomic_llong sink_restored[SUBTASKS_MAX];
 static atomic_llong wrong_keys;
 static atomic_llong source_position[SUBTASKS_MAX];
 static atomic_int sink_sleep_us;
+static atomic_int sink_row_sleep_us; /* a slow function: single rows, handed back when the slice is over */
 static atomic_int fail_at_row;
 
 static void reset_counters(void)
@@ -38,6 +39,7 @@ static void reset_counters(void)
         sink_watermark[i] = TIME_MIN;
     wrong_keys = 0;
     sink_sleep_us = 0;
+    sink_row_sleep_us = 0;
     fail_at_row = 0;
 }
 
@@ -140,9 +142,9 @@ static struct error *sink_process(struct op *op, uint32_t input, struct batch *b
 {
     struct test_op *self = (struct test_op *)op;
     uint32_t subtask = op->ctx->subtask_index;
-    (void)input;
     const int64_t *values = batch->columns[0].values;
-    uint32_t key_column = 0;
+    uint32_t key_column = 0, done = 0;
+    struct op_ticker ticker = op_ticker_start(op);
     uint64_t *hashes = heap_alloc_array(batch->row_count, sizeof *hashes);
     batch_hash_rows(batch, &key_column, 1, hashes);
     bool is_keyed = op->ctx->spec->inputs[0].partitioning == PARTITION_HASH;
@@ -151,9 +153,16 @@ static struct error *sink_process(struct op *op, uint32_t input, struct batch *b
         if (is_keyed && (group < op->ctx->key_group_first || group > op->ctx->key_group_last))
             wrong_keys++;
         self->sum += values[i];
+        done++;
+        if (sink_row_sleep_us == 0)
+            continue;
+        usleep((useconds_t)sink_row_sleep_us);
+        if (op_ticker_tick(&ticker))
+            break;
     }
     free(hashes);
-    self->count += batch->row_count;
+    op_hand_back(op, input, batch, done);
+    self->count += done;
     sink_rows[subtask] = self->count;
     sink_sum[subtask] = self->sum;
     if (sink_sleep_us > 0)
@@ -222,7 +231,7 @@ static const struct op_vtable source_vtable = {.type = "test-source", .create = 
                                                .poll = source_poll, .snapshot = source_snapshot, .close = test_close, .destroy = test_destroy};
 static const struct op_vtable pass_vtable = {.type = "test-pass", .create = test_create, .open = test_open, .process = pass_process,
                                              .close = test_close, .destroy = test_destroy};
-static const struct op_vtable sink_vtable = {.type = "test-sink", .create = test_create, .restore = sink_restore, .open = test_open,
+static const struct op_vtable sink_vtable = {.type = "test-sink", .hands_back = true, .create = test_create, .restore = sink_restore, .open = test_open,
                                              .process = sink_process, .watermark = sink_on_watermark, .end_input = sink_end_input,
                                              .snapshot = sink_snapshot, .checkpoint_complete = sink_complete, .close = test_close,
                                              .destroy = test_destroy};
@@ -244,6 +253,10 @@ struct shape {
     long long rows;
     const char *interval; /* of checkpoints; NULL: none */
 };
+
+/* Of the graphs that are made: */
+static const char *aligned_timeout; /* of unaligned checkpoints; NULL: aligned ones */
+static bool is_chained;
 
 /* Every test runs with local channels, and once more over TCP. */
 static uint32_t taskmanager_count;
@@ -279,12 +292,18 @@ static struct job_graph *graph_of(struct shape shape)
     json_t *config = json_object();
     if (shape.interval != NULL)
         json_object_set_new(config, "execution.checkpointing.interval", json_string(shape.interval));
+    if (aligned_timeout != NULL) {
+        json_object_set_new(config, "execution.checkpointing.unaligned.enabled", json_string("true"));
+        json_object_set_new(config, "execution.checkpointing.aligned-checkpoint-timeout", json_string(aligned_timeout));
+    }
     json_t *json = json_pack("{s:i,s:s,s:s,s:o,s:[o,o,o]}", "version", 1, "job_id", "00112233445566778899aabbccddeeff", "name", "test",
                              "config", config,
                              "operators", operator_json("source", "test-source", shape.sources, shape.rows, json_array()),
                              operator_json("pass", "test-pass", shape.passes, 0, json_pack("[o]", edge_json(0, shape.first))),
                              operator_json("sink", "test-sink", shape.sinks, 0, json_pack("[o]", edge_json(1, shape.second))));
     ck_assert_ptr_nonnull(json);
+    for (size_t i = 0; i < 3 && is_chained; i++)
+        json_object_set_new(json_array_get(json_object_get(json, "operators"), i), "chaining", json_string("ALWAYS"));
     struct job_graph *graph = NULL;
     struct error *err = job_graph_from_json(json, &graph);
     if (err != NULL)
@@ -423,6 +442,157 @@ START_TEST(checkpoint_and_restore_lose_nothing)
 }
 END_TEST
 
+/* ---- unaligned checkpoints ---- */
+
+/* Rows in flight to the sink as the checkpoint's books say; and they balance: what the pass sent is there or was counted. */
+static long long in_flight_of(const char *checkpoint)
+{
+    char path[192];
+    snprintf(path, sizeof path, "%s/_local.json", checkpoint);
+    json_t *json = json_load_file(path, 0, NULL);
+    ck_assert_ptr_nonnull(json);
+    long long sent = 0, counted = 0, in_flight = 0;
+    const char *execution, *operator;
+    json_t *by_operator, *books;
+    json_object_foreach(json_object_get(json, "books"), execution, by_operator) {
+        json_object_foreach(by_operator, operator, books) {
+            long long in = json_integer_value(json_array_get(json_object_get(books, "rows_in"), 0));
+            sent += json_integer_value(json_object_get(books, "rows_out"));
+            counted += in;
+            in_flight += json_integer_value(json_array_get(json_object_get(books, "rows_in_flight"), 0));
+        }
+    }
+    json_decref(json);
+    ck_assert_int_eq(sent, counted + in_flight); /* of the source and the pass: what they sent; of the pass and the sink: what came */
+    return in_flight;
+}
+
+struct unaligned_case {
+    struct shape first, second;
+    const char *aligned_timeout;
+    bool is_chained, is_chained_then;
+};
+
+static const struct unaligned_case unaligned_cases[] = {
+    {{2, 2, 2, "REBALANCE", "HASH", 40000, "1 h"}, {2, 2, 2, "REBALANCE", "HASH", 40000, "1 h"}, "0", false, false},
+    {{2, 2, 2, "REBALANCE", "HASH", 40000, "1 h"}, {2, 3, 5, "REBALANCE", "HASH", 40000, "1 h"}, "0", false, false},
+    {{2, 4, 3, "HASH", "REBALANCE", 40000, "1 h"}, {2, 1, 2, "HASH", "REBALANCE", 40000, "1 h"}, "100 ms", false, false},
+    {{2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, "0", false, true},
+    {{2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, "0", true, false},
+    {{2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, "50 ms", true, true},
+};
+#define UNALIGNED_CASE_COUNT ((int)(sizeof unaligned_cases / sizeof unaligned_cases[0]))
+
+static void unaligned_checkpoint(struct local_job *job, const char *path, long long *spent_ms)
+{
+    struct timespec start_time, end_time;
+    clock_gettime(CLOCK_MONOTONIC, &start_time);
+    no_error(local_job_checkpoint(job, path, "checkpoint", 60000));
+    clock_gettime(CLOCK_MONOTONIC, &end_time);
+    *spent_ms = (end_time.tv_sec - start_time.tv_sec) * 1000 + (end_time.tv_nsec - start_time.tv_nsec) / 1000000;
+}
+
+/* Sinks that take 2 ms a row have seconds of rows before them (16 batches of 512 rows would take 16 s): barriers do not wait for these, and
+ * nothing is lost or doubled through two restores, whose second goes on from a checkpoint taken while the first was still being played. */
+START_TEST(unaligned_checkpoints_lose_nothing)
+{
+    const struct unaligned_case *shapes_of = &unaligned_cases[_i];
+    char path[128];
+    long long spent_ms = 0;
+    reset_counters();
+    fresh_directory();
+    sink_row_sleep_us = 2000;
+    aligned_timeout = shapes_of->aligned_timeout;
+    is_chained = shapes_of->is_chained;
+    struct local_job *job = start(shapes_of->first, NULL);
+    wait_for_rows(300);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/chk-%d", directory, i);
+        unaligned_checkpoint(job, path, &spent_ms);
+        ck_assert_int_lt(spent_ms, 5000);
+    }
+    ck_assert_int_gt(in_flight_of(path), 0);
+    local_job_destroy(job);
+
+    reset_counters();
+    sink_row_sleep_us = 2000;
+    job = start(shapes_of->first, path);
+    snprintf(path, sizeof path, "%s/again", directory);
+    unaligned_checkpoint(job, path, &spent_ms);
+    ck_assert_int_lt(spent_ms, 5000);
+    ck_assert_int_gt(in_flight_of(path), 0);
+    local_job_destroy(job);
+
+    reset_counters();
+    is_chained = shapes_of->is_chained_then;
+    job = start(shapes_of->second, path);
+    snprintf(path, sizeof path, "%s/more", directory);
+    no_error(local_job_wait_with(job, path, 20, 60000));
+    check_all_rows(shapes_of->second.rows);
+    ck_assert_int_eq(total(sink_committed), shapes_of->second.rows);
+    local_job_destroy(job);
+    remove_directory();
+    aligned_timeout = NULL;
+    is_chained = false;
+}
+END_TEST
+
+/* Sources end at once, and then finish: what they left is in flight to tasks that get no barrier from them any more. */
+START_TEST(unaligned_checkpoints_pass_finished_producers)
+{
+    const long long rows = 3000;
+    struct shape shape = {2, 2, 2, "REBALANCE", "HASH", rows, "1 h"};
+    aligned_timeout = "0";
+    char path[128];
+    long long spent_ms = 0;
+    reset_counters();
+    fresh_directory();
+    sink_row_sleep_us = 3000;
+    struct local_job *job = start(shape, NULL);
+    wait_for_rows(10);
+    for (int i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "%s/chk-%d", directory, i);
+        unaligned_checkpoint(job, path, &spent_ms);
+        ck_assert_int_lt(spent_ms, 3000);
+        usleep(50000); /* finished tasks end */
+    }
+    ck_assert_int_lt(total(sink_rows), rows);
+    sink_row_sleep_us = 0;
+    snprintf(path, sizeof path, "%s/more", directory);
+    no_error(local_job_wait_with(job, path, 20, 30000));
+    check_all_rows(rows);
+    local_job_destroy(job);
+    remove_directory();
+    aligned_timeout = NULL;
+}
+END_TEST
+
+/* The same slow sinks, and barriers that wait their turn until the checkpoint is 300 ms old. */
+START_TEST(aligned_until_the_timeout)
+{
+    struct shape shape = {1, 1, 1, "FORWARD", "FORWARD", 0, "1 h"};
+    aligned_timeout = "300 ms";
+    char path[128];
+    long long spent_ms = 0;
+    reset_counters();
+    fresh_directory();
+    struct local_job *job = start(shape, NULL);
+    wait_for_rows(1000);
+    snprintf(path, sizeof path, "%s/fast", directory);
+    unaligned_checkpoint(job, path, &spent_ms);
+    sink_row_sleep_us = 2000;
+    usleep(200000);
+    snprintf(path, sizeof path, "%s/slow", directory);
+    unaligned_checkpoint(job, path, &spent_ms);
+    ck_assert_int_ge(spent_ms, 300);
+    ck_assert_int_lt(spent_ms, 5000);
+    ck_assert_int_gt(in_flight_of(path), 0);
+    local_job_destroy(job);
+    remove_directory();
+    aligned_timeout = NULL;
+}
+END_TEST
+
 START_TEST(stop_ends_an_unbounded_job)
 {
     bool is_drain = _i == 1;
@@ -538,6 +708,9 @@ static TCase *all_tests(const char *name, void (*setup)(void))
     tcase_add_test(tasks, checkpoint_and_restore_lose_nothing);
     tcase_add_loop_test(tasks, stop_ends_an_unbounded_job, 0, 2);
     tcase_add_test(tasks, aborted_checkpoint_changes_nothing);
+    tcase_add_loop_test(tasks, unaligned_checkpoints_lose_nothing, 0, UNALIGNED_CASE_COUNT);
+    tcase_add_test(tasks, unaligned_checkpoints_pass_finished_producers);
+    tcase_add_test(tasks, aligned_until_the_timeout);
     tcase_add_test(tasks, failure_is_reported_once);
     tcase_add_test(tasks, slow_sink_holds_the_source_back);
     tcase_add_test(tasks, unknown_operator_fails_the_job);
