@@ -51,19 +51,36 @@ static uint64_t acknowledged_bytes(const struct http_connection *connection)
     return getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.bytes_acked : 0;
 }
 
+static uint64_t moved_bytes(const struct http_connection *connection)
+{
+    return connection->phase == PHASE_SENDING ? acknowledged_bytes(connection) : connection->body_bytes;
+}
+
+static void window_begin(struct http_connection *connection)
+{
+    connection->window_since_ms = now_ms(connection->server);
+    connection->window_bytes = moved_bytes(connection);
+}
+
+static void release(struct http_connection *connection)
+{
+    connection->server->held_bytes -= connection->held_bytes;
+    connection->held_bytes = 0;
+}
+
 void http_connection_enter(struct http_connection *connection, enum http_phase phase)
 {
-    if (phase != PHASE_SENDING) {
-        connection->server->response_bytes -= connection->response_bytes;
-        connection->response_bytes = 0;
-    }
+    if (phase == PHASE_IDLE)
+        release(connection);
     connection->phase = phase;
     connection->phase_since_ms = now_ms(connection->server);
-    connection->phase_bytes = phase == PHASE_SENDING ? acknowledged_bytes(connection) : 0;
+    connection->body_bytes = 0;
+    window_begin(connection);
 }
 
 void http_connection_cut(struct http_connection *connection)
 {
+    release(connection);
     connection->is_cut = true;
     shutdown(connection->fd, SHUT_RDWR);
 }
@@ -111,42 +128,64 @@ static void send_too_slow(struct http_connection *connection)
     http_request_finish(&request);
 }
 
-/* Of those in the phases, the one that has been in it for longest. */
-static struct http_connection *oldest(const struct http_server *server, const struct http_connection *but, bool is_sending)
+static bool is_idle(const struct http_connection *connection)
+{
+    return connection->phase == PHASE_IDLE || connection->phase == PHASE_HEADERS;
+}
+
+static bool is_sending_body(const struct http_connection *connection)
+{
+    return connection->phase == PHASE_BODY;
+}
+
+static bool is_holding(const struct http_connection *connection)
+{
+    return connection->held_bytes > 0 && (connection->phase == PHASE_BODY || connection->phase == PHASE_SENDING);
+}
+
+/* The one that has been in its phase for longest, of those that others may take the place of. */
+static struct http_connection *oldest(const struct http_server *server, const struct http_connection *but,
+                                      bool (*fits)(const struct http_connection *connection))
 {
     struct http_connection *found = NULL;
     for (struct http_connection *at = server->connections.next; at != &server->connections; at = at->next) {
-        bool fits = is_sending ? at->phase == PHASE_SENDING && at->response_bytes > 0 : at->phase == PHASE_IDLE || at->phase == PHASE_HEADERS;
-        if (at != but && !at->is_cut && fits && (found == NULL || at->phase_since_ms < found->phase_since_ms))
+        if (at != but && !at->is_cut && !at->is_suspended && fits(at) && (found == NULL || at->phase_since_ms < found->phase_since_ms))
             found = at;
     }
     return found;
 }
 
-void http_connection_hold_response(struct http_connection *connection, uint64_t bytes)
+void http_connection_hold(struct http_connection *connection, uint64_t bytes)
 {
     struct http_server *server = connection->server;
-    connection->response_bytes += bytes;
-    server->response_bytes += bytes;
-    uint64_t limit = server->options.limits.response_bytes_max;
-    uint64_t excess = server->response_bytes > limit ? server->response_bytes - limit : 0;
-    struct http_connection *slow;
-    while (excess > 0 && (slow = oldest(server, connection, true)) != NULL) {
-        log_debug(HTTP_LOGGER, "%s: an answer of %llu bytes is dropped, because slow readers hold too much memory", server->options.name,
-                  (unsigned long long)slow->response_bytes);
-        excess -= excess < slow->response_bytes ? excess : slow->response_bytes;
-        http_connection_cut(slow);
+    struct http_connection *other;
+    connection->held_bytes += bytes;
+    server->held_bytes += bytes;
+    while (server->held_bytes > server->options.limits.held_bytes_max && (other = oldest(server, connection, is_holding)) != NULL) {
+        log_debug(HTTP_LOGGER, "%s: a connection that holds %llu bytes is cut, because there are too many of them", server->options.name,
+                  (unsigned long long)other->held_bytes);
+        http_connection_cut(other);
     }
 }
 
 /* ---- deadlines ---- */
 
-static bool is_late(const struct http_connection *connection, int64_t now)
+/* Whether fewer bytes moved in the window than must; else a new one begins when it is over. */
+static bool is_too_slow(struct http_connection *connection, int64_t now, int64_t window_ms)
+{
+    if (now <= connection->window_since_ms + window_ms)
+        return false;
+    uint64_t wanted = connection->server->options.limits.rate_bytes_min * (uint64_t)window_ms / 1000;
+    bool is_slow = moved_bytes(connection) - connection->window_bytes < wanted;
+    window_begin(connection);
+    return is_slow;
+}
+
+static bool is_late(struct http_connection *connection, int64_t now)
 {
     const struct http_limits *limits = &connection->server->options.limits;
     int64_t since_ms = connection->phase_since_ms;
-    uint64_t rate = limits->rate_bytes_min > 0 ? limits->rate_bytes_min : 1;
-    bool is_reading = connection->phase == PHASE_IDLE || connection->phase == PHASE_HEADERS || connection->phase == PHASE_BODY;
+    bool is_reading = is_idle(connection) || connection->phase == PHASE_BODY;
     if (is_reading && connection->half_closed_ms > 0) {
         int64_t from_ms = connection->half_closed_ms > since_ms ? connection->half_closed_ms : since_ms;
         if (now > from_ms + HALF_CLOSED_GRACE_MS)
@@ -158,10 +197,9 @@ static bool is_late(const struct http_connection *connection, int64_t now)
     case PHASE_HEADERS:
         return now > since_ms + limits->header_timeout_ms;
     case PHASE_BODY:
-        return now > since_ms + limits->body_timeout_ms + (int64_t)(connection->phase_bytes * 1000 / rate);
+        return is_too_slow(connection, now, limits->body_timeout_ms);
     case PHASE_SENDING:
-        return now > since_ms + limits->send_timeout_ms && /* asks the kernel only then */
-               now > since_ms + limits->send_timeout_ms + (int64_t)((acknowledged_bytes(connection) - connection->phase_bytes) * 1000 / rate);
+        return is_too_slow(connection, now, limits->send_timeout_ms);
     case PHASE_WORKING:
         break;
     }
@@ -318,8 +356,10 @@ static void make_room(struct http_server *server, struct http_connection *connec
     if (per_address > 0 && count_of_address(server, &connection->address) > per_address) {
         http_connection_cut(connection);
     } else if (server->connection_count > limits->connections_max) {
-        struct http_connection *idle = oldest(server, connection, false);
-        http_connection_cut(idle != NULL ? idle : connection);
+        struct http_connection *other = oldest(server, connection, is_idle);
+        if (other == NULL)
+            other = oldest(server, connection, is_sending_body);
+        http_connection_cut(other != NULL ? other : connection);
     }
 }
 

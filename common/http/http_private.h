@@ -28,8 +28,10 @@ struct http_connection {
     struct in6_addr address; /* IPv4 as mapped */
     enum http_phase phase;
     int64_t phase_since_ms;
-    uint64_t phase_bytes;    /* BODY: received in this phase; SENDING: acknowledged when it began */
-    uint64_t response_bytes; /* in memory for it, counted in the server's */
+    uint64_t body_bytes;     /* received in this phase */
+    int64_t window_since_ms; /* of BODY and SENDING: in each window some bytes must move */
+    uint64_t window_bytes;   /* how many had when it began */
+    uint64_t held_bytes;     /* of memory for its body and answer, counted in the server's */
     int64_t half_closed_ms;  /* 0: the other side has not said that it is done */
     int linger_fd;           /* -1; else a duplicate that becomes a linger when the connection is closed */
     bool is_suspended;       /* waits for us, so no deadline counts */
@@ -75,7 +77,7 @@ struct http_server {
     struct http_linger lingers;
     uint32_t connection_count;
     uint32_t linger_count;
-    uint64_t response_bytes;
+    uint64_t held_bytes;
     uint64_t upload_number;
     uint16_t port;
     unsigned open_handles;
@@ -100,8 +102,9 @@ void http_connection_send_past(struct http_connection *connection, const struct 
 void http_connection_cut(struct http_connection *connection);
 /* Input may come that nobody will read: keep the socket for a while after the connection has gone. */
 void http_connection_linger(struct http_connection *connection);
-/* Counts an answer in memory, and cuts the slowest reader when there is too much of them. */
-void http_connection_hold_response(struct http_connection *connection, uint64_t bytes);
+/* Counts memory for a body or an answer until the request is over, and cuts the one that has held some for longest when there is
+ * too much of it. */
+void http_connection_hold(struct http_connection *connection, uint64_t bytes);
 /* Whether the client has shown what TLS asks of it; true without TLS. */
 bool http_connection_is_trusted(struct http_connection *connection);
 MUST_CHECK struct error *http_watch_start(struct http_server *server);

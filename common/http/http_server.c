@@ -15,8 +15,8 @@ struct http_limits http_limits_default(void)
         .connections_max = 4096,
         .body_bytes_max = 1u << 20,
         .upload_bytes_max = 100u << 20,
-        .response_bytes_max = 128u << 20,
-        .rate_bytes_min = 16u << 10,
+        .held_bytes_max = 128u << 20,
+        .rate_bytes_min = 1u << 10,
         .idle_timeout_ms = 60000,
         .header_timeout_ms = 10000,
         .body_timeout_ms = 20000,
@@ -78,7 +78,9 @@ static void resume(struct http_exchange *exchange)
     struct http_connection *connection = exchange->connection;
     if (exchange->suspended_ms == 0 || connection == NULL)
         return;
-    connection->phase_since_ms += (int64_t)uv_now(exchange->server->loop) + 1 - exchange->suspended_ms;
+    int64_t waited_ms = (int64_t)uv_now(exchange->server->loop) + 1 - exchange->suspended_ms;
+    connection->phase_since_ms += waited_ms;
+    connection->window_since_ms += waited_ms;
     connection->is_suspended = false;
     exchange->suspended_ms = 0;
     MHD_resume_connection(connection->mhd);
@@ -158,7 +160,7 @@ static struct MHD_Response *response_of(struct http_exchange *exchange)
         response = MHD_create_response_from_buffer(reply->length, reply->bytes, MHD_RESPMEM_PERSISTENT);
     } else {
         response = MHD_create_response_from_buffer(reply->length, reply->bytes, MHD_RESPMEM_MUST_FREE);
-        http_connection_hold_response(exchange->connection, reply->length);
+        http_connection_hold(exchange->connection, reply->length);
         reply->bytes = NULL;
     }
     return response;
@@ -268,8 +270,10 @@ static void choose_body(struct http_exchange *exchange)
         return;
     char *path = heap_printf("%s/upload-%llu.part", options->upload_directory, (unsigned long long)++server->upload_number);
     exchange->upload = http_upload_writer_create(server->loop, type, path, on_upload_ready, exchange);
-    if (exchange->upload != NULL)
-        exchange->body_limit = options->limits.upload_bytes_max;
+    if (exchange->upload == NULL)
+        return;
+    exchange->body_limit = options->limits.upload_bytes_max;
+    http_connection_hold(exchange->connection, HTTP_UPLOAD_BUFFER_BYTES);
 }
 
 /* The request may be refused here, before its body is read. */
@@ -333,6 +337,7 @@ static enum MHD_Result receive(struct http_exchange *exchange, const char *data,
         return cut(exchange);
     }
     if (exchange->upload == NULL) {
+        http_connection_hold(exchange->connection, *size);
         str_buf_append_bytes(&exchange->request.body, data, *size);
     } else if (!http_upload_writer_feed(exchange->upload, data, *size)) {
         suspend(exchange);
@@ -342,7 +347,7 @@ static enum MHD_Result receive(struct http_exchange *exchange, const char *data,
         return cut(exchange);
     }
     exchange->received_bytes += *size;
-    exchange->connection->phase_bytes += *size;
+    exchange->connection->body_bytes += *size;
     *size = 0;
     return MHD_YES;
 }

@@ -2,12 +2,13 @@
  * every handler runs on the loop's thread and reads the owner's state without a lock.
  *
  * Strangers cost little, and always a bounded amount of it:
- *   connections   at the limit the connection that has been idle for longest is closed for the new one
+ *   connections   at the limit the one that has been idle for longest is closed for the new one
  *   headers       64 KiB, whole within idle_timeout_ms of the connection's last answer, and within header_timeout_ms of the request line
  *   bodies        in memory up to body_bytes_max; uploads go to files, written and hashed on pool threads, up to upload_bytes_max.
  *                 A Content-Length beyond the limit is refused before the body is read, a chunked body is cut at the limit
- *   slowness      bodies and answers must keep to rate_bytes_min a second after their time-out; half-closed idle connections are closed
- *   answers       of all slow readers together response_bytes_max; beyond it the one that has been sending for longest is cut
+ *   slowness      in every body_timeout_ms of a body and send_timeout_ms of an answer bytes move at rate_bytes_min; idle connections
+ *                 that are half closed are closed
+ *   memory        of all bodies and answers held_bytes_max; beyond it the connection that has held some for longest is cut
  * With tls it speaks TLS only; with token every request needs `Authorization: Bearer <token>` but the public ones.
  *
  * Thread: the loop's. Source: RFC 9110, 9112; the rate idea is Apache's mod_reqtimeout. */
@@ -39,8 +40,8 @@ struct http_limits {
     uint32_t connections_per_address_max; /* 0: as many as in all */
     uint64_t body_bytes_max;
     uint64_t upload_bytes_max;
-    uint64_t response_bytes_max;
-    uint64_t rate_bytes_min;
+    uint64_t held_bytes_max; /* memory for the bodies and answers of all connections */
+    uint64_t rate_bytes_min; /* a second */
     int64_t idle_timeout_ms;
     int64_t header_timeout_ms;
     int64_t body_timeout_ms;

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BUFFER_BYTES (256u << 10)
+#define BUFFER_BYTES (HTTP_UPLOAD_BUFFER_BYTES / 2)
 
 struct http_upload_writer {
     uv_loop_t *loop;

@@ -8,6 +8,9 @@
 
 #include <uv.h>
 
+/* What one upload may hold in memory. */
+#define HTTP_UPLOAD_BUFFER_BYTES (512u << 10)
+
 struct http_upload_writer;
 
 /* path: where the file goes, taken; it is made with the first byte. on_ready(owner) is called when a call that answered
