@@ -10,6 +10,7 @@
 #include "common/loop/worker.h"
 #include "jobmanager/checkpoint_files.h"
 #include "jobmanager/compile.h"
+#include "jobmanager/prometheus.h"
 #include "jobmanager/rest/pages.h"
 #include "jobmanager/rest/rest_server.h"
 #include "jobmanager/taskmanager_link.h"
@@ -308,6 +309,7 @@ struct error *jobmanager_create(uv_loop_t *loop, struct config *config, struct j
     TRY_GOTO(fail, start_core(jobmanager));
     TRY_GOTO(fail, start_rpc(jobmanager));
     TRY_GOTO(fail, start_rest(jobmanager));
+    jobmanager->prometheus = jobmanager_prometheus_create(jobmanager);
     arm_tick(jobmanager);
     *out = jobmanager;
     return NULL;
@@ -353,6 +355,8 @@ void jobmanager_stop(struct jobmanager *jobmanager, void (*on_stopped)(struct jo
     taskmanager_links_close(jobmanager);
     rest_server_destroy(jobmanager->rest);
     jobmanager->rest = NULL;
+    prometheus_reporter_destroy(jobmanager->prometheus);
+    jobmanager->prometheus = NULL;
     uv_timer_start(&jobmanager->tick, on_stop_poll, 1, 5);
 }
 

@@ -30,6 +30,7 @@ struct jobmanager {
     struct config *config;
     struct coordinator *coordinator;
     struct rest_server *rest;
+    struct prometheus_reporter *prometheus; /* NULL: off */
     struct pages *pages;       /* what REST serves where no route fits */
     struct program_store *programs;
     struct operations operations;

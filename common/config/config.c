@@ -59,6 +59,8 @@ static void set_unknown(struct config *config, const char *key, const char *valu
     if (config->notes.count >= NOTE_COUNT_MAX)
         return; /* a file of something else: the first hundred keys say so */
     const char *nearest = option_nearest(key, TYPING_EDITS_MAX);
+    if (nearest == NULL && strncmp(key, "metrics.reporter.", strlen("metrics.reporter.")) == 0)
+        return; /* reporters have names of their own: whoever starts them reads these keys */
     if (nearest == NULL && option_is_meaningless(key)) {
         note(config, heap_printf("I%s has no meaning in Millrace (%s)", key, source));
         return;

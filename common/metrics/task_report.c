@@ -251,7 +251,8 @@ json_t *task_report_fold(const json_t *before, const json_t *report, bool has_in
     }
     json_t *samples = json_array();
     json_array_extend(samples, json_object_get(before, "samples"));
-    json_t *folded = json_pack("{s:o,s:o,s:O}", "values", values, "operators", operators, "samples", samples);
+    json_t *folded = json_pack("{s:o,s:o,s:O,s:O*}", "values", values, "operators", operators, "samples", samples, "channels",
+                               json_object_get(report, "channels"));
     if (json_array_size(samples) > 0)
         add_rates(folded, json_array_get(samples, 0), now_ms);
     json_array_append_new(samples, sample_of(folded, now_ms));

@@ -3,6 +3,7 @@
  *   {"values":    {name: number, text or boolean}   the task's, under Flink's names
  *    "rates":     {name: per second}                METERs, over the last few reports
  *    "operators": [{…as reported: "operator", "name", "type", "books", "metrics" …, "values": {…}, "rates": {…}}]
+ *    "channels":  as reported: {batches_max, batches, bytes_max, bytes} that may wait and that wait between this task and others
  *    "samples":   private}
  * Thread: any, one at a time per task. */
 #ifndef MILLRACE_METRICS_TASK_REPORT_H

@@ -108,6 +108,8 @@ void agent_stop(struct agent *agent, const char *reason)
     loop_timer_stop(&agent->link_timer);
     loop_timer_stop(&agent->heartbeat_timer);
     agent_data_close(agent);
+    prometheus_reporter_destroy(agent->prometheus);
+    agent->prometheus = NULL;
     kill_runners(agent, false);
     agent_runner_gone(agent);
 }
@@ -496,6 +498,7 @@ struct error *agent_start(const struct agent_options *options, struct agent **ou
     agent->advance_timer = loop_timer_start(agent->loop, 0, 0, on_advance, agent);
     agent->watch_timer = loop_timer_start(agent->loop, WATCH_MS, WATCH_MS, on_watch, agent);
     agent->link_timer = loop_timer_start(agent->loop, 0, 0, link_connect, agent);
+    agent->prometheus = agent_prometheus_create(agent);
     *out = agent;
     return NULL;
 fail:

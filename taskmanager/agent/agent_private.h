@@ -8,6 +8,8 @@
 #include "common/blob/blob_store.h"
 #include "common/fs/work_directory.h"
 #include "common/loop/loop.h"
+#include "common/metrics/process_metrics.h"
+#include "common/metrics/prometheus_reporter.h"
 #include "common/rpc/rpc_server.h"
 #include "taskmanager/agent/agent.h"
 #include "taskmanager/agent/runner_contract.h"
@@ -38,6 +40,7 @@ struct runner {
     json_t *deploy;          /* until it is sent */
     char *library_key;       /* NULL: no library */
     VEC(struct runner_task) tasks;
+    struct runner_metrics *metrics; /* agent_metrics.c */
 
     uv_process_t process;
     bool has_process;        /* the handle is open */
@@ -106,13 +109,17 @@ void agent_data_close(struct agent *agent);
 void agent_file_get(struct agent *agent, const json_t *request);
 
 /* ---- agent_metrics.c ---- */
-struct process_usage {
-    int64_t resident_bytes;
-    int64_t virtual_bytes;
-};
-/* Of a process by its id; false when it is gone. */
-bool process_usage_read(int64_t pid, struct process_usage *out);
+/* Of a process by its id; -1 when it is gone. Cheap. */
+int64_t process_resident_bytes(int64_t pid);
+/* Scope TASKMANAGER of common/metrics/metric_names.def: name -> number. */
 json_t *agent_metrics(struct agent *agent);
+/* Notes names of tasks for their metrics; their reports; their end. */
+void agent_metrics_deploy(struct runner *runner, const json_t *deploy);
+void agent_metrics_report(struct runner *runner, const struct frame *frame);
+void agent_metrics_task_ended(struct runner *runner, const char *execution);
+void agent_metrics_runner_ended(struct runner *runner);
+/* NULL when it is off or no port is free. */
+struct prometheus_reporter *agent_prometheus_create(struct agent *agent);
 
 /* ---- agent.c ---- */
 
@@ -152,8 +159,8 @@ struct agent {
     uint64_t backoff_ms;
     int64_t failure_logged_at_ms;
     int32_t file_count;  /* FILE_GETs in work */
-    int64_t cpu_ns_last; /* for the CPU load between two reports */
-    int64_t mono_ns_last;
+    struct process_load load;
+    struct prometheus_reporter *prometheus; /* NULL: off */
     bool is_stopping;
     bool has_own_log; /* without a log directory: the file in the working directory */
 };

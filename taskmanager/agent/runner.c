@@ -77,6 +77,7 @@ static void runner_free(struct runner *runner)
     for (size_t i = 0; i < runner->tasks.count; i++)
         free(runner->tasks.items[i].execution);
     vec_finish(&runner->tasks);
+    agent_metrics_runner_ended(runner);
     json_decref(runner->deploy);
     str_buf_finish(&runner->crash);
     str_buf_finish(&runner->err_line);
@@ -224,7 +225,6 @@ void runner_cancel(struct runner *runner, bool is_kill)
 
 void runner_watch(struct runner *runner, int64_t now_ms)
 {
-    struct process_usage usage;
     if (runner->state != RUNNER_RUNNING)
         return;
     if (now_ms - runner->heard_at_ms > runner->agent->heartbeat_timeout_ms) {
@@ -232,9 +232,9 @@ void runner_watch(struct runner *runner, int64_t now_ms)
         return;
     }
     /* The runner watches its own memory and names the function; this is for one that cannot any more. */
-    if (runner->has_process && runner->memory_limit_bytes > 0 && process_usage_read(runner->process.pid, &usage) &&
-        usage.resident_bytes > runner->memory_limit_bytes + runner->memory_limit_bytes / 4)
-        runner_kill(runner, heap_printf("it used %" PRId64 " MiB of memory, %s is %" PRId64 " MiB", usage.resident_bytes >> 20,
+    int64_t resident_bytes = runner->has_process ? process_resident_bytes(runner->process.pid) : -1;
+    if (runner->memory_limit_bytes > 0 && resident_bytes > runner->memory_limit_bytes + runner->memory_limit_bytes / 4)
+        runner_kill(runner, heap_printf("it used %" PRId64 " MiB of memory, %s is %" PRId64 " MiB", resident_bytes >> 20,
                                         option_key(OPTION_TASK_MEMORY_LIMIT), runner->memory_limit_bytes >> 20));
 }
 
@@ -255,6 +255,8 @@ static void note_task_state(struct runner *runner, const struct frame *frame)
     for (size_t i = 0; i < runner->tasks.count; i++)
         if (is_final && strcmp(runner->tasks.items[i].execution, execution) == 0)
             runner->tasks.items[i].is_final = true;
+    if (is_final)
+        agent_metrics_task_ended(runner, execution);
     json_decref(message);
     if (is_final && is_all_final(runner) && runner->state == RUNNER_RUNNING) {
         loop_timer_stop(&runner->kill_timer);
@@ -270,9 +272,9 @@ static void on_control_frame(struct rpc_conn *conn, struct frame *frame, void *c
     runner->heard_at_ms = clock_mono_ms();
     switch (frame->type) {
     case MESSAGE_TASK_STATE: note_task_state(runner, frame); break;
+    case MESSAGE_METRICS: agent_metrics_report(runner, frame); break;
     case MESSAGE_CHECKPOINT_ACK:
-    case MESSAGE_CHECKPOINT_DECLINE:
-    case MESSAGE_METRICS: break;
+    case MESSAGE_CHECKPOINT_DECLINE: break;
     case MESSAGE_HEARTBEAT_ACK: return;
     default: runner_kill(runner, heap_printf("it sent the unexpected message %s", message_type_name(frame->type))); return;
     }
@@ -515,6 +517,7 @@ static void note_tasks(struct runner *runner, const json_t *deploy)
         if (execution != NULL)
             vec_push(&runner->tasks, entry);
     }
+    agent_metrics_deploy(runner, deploy);
 }
 
 static struct error *send_deploy(struct runner *runner, json_t *deploy)

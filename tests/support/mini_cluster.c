@@ -173,6 +173,7 @@ static struct error *start_agent(struct mini_cluster *cluster, struct mini_taskm
     TRY(mini_relay_create(&cluster->loop, cluster->jobmanager->rpc_port, &taskmanager->relay));
     TRY(config_set(taskmanager->config, "jobmanager.rpc.address", "127.0.0.1", "mini cluster"));
     TRY(config_set(taskmanager->config, "taskmanager.bind-host", "127.0.0.1", "mini cluster"));
+    TRY(config_set(taskmanager->config, "metrics.reporters", "", "mini cluster"));
     TRY(set_number(taskmanager->config, "jobmanager.rpc.port", mini_relay_port(taskmanager->relay)));
     TRY(set_number(taskmanager->config, "taskmanager.numberOfTaskSlots", slot_count));
     struct agent_options options = {
@@ -270,6 +271,7 @@ static struct error *start_jobmanager(struct mini_cluster *cluster)
         {"rest.bind-address", "127.0.0.1"},
         {"jobmanager.rpc.port", "0"},
         {"jobmanager.bind-host", "127.0.0.1"},
+        {"metrics.reporters", ""},
     };
     struct config *config;
     TRY(make_config(cluster, &config));

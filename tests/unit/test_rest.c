@@ -173,6 +173,7 @@ static void setup(struct fixture *fixture)
     struct config *config = config_create_over(NULL);
     char *savepoints = heap_printf("%s/savepoints", fixture->directory);
     set_option(config, "rest.port", "0");
+    set_option(config, "metrics.reporters", "");
     set_option(config, "rest.bind-address", "127.0.0.1");
     set_option(config, "jobmanager.rpc.port", "0");
     set_option(config, "jobmanager.bind-host", "127.0.0.1");
