@@ -9,7 +9,7 @@ set -eu
 
 build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libssl-dev
        libxxhash-dev nettle-dev libyaml-dev liblz4-dev libmimalloc-dev"
-check="check python3 openjdk-17-jre-headless maven kcat curl"
+check="check python3 openjdk-17-jre-headless maven kcat curl openssl"
 tools="chromium chromium-driver fonts-dejavu-core"
 deep="clang libclang-rt-14-dev clang-tidy cppcheck"
 playground="python3 docker.io docker-compose debootstrap iptables iproute2 openjdk-17-jre-headless maven kcat curl"

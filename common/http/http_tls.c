@@ -94,13 +94,13 @@ static struct error *pkcs12_identity(const char *path, const char *password, str
     TRY(pkcs12_open(path, password, &pkcs12));
     int code = gnutls_pkcs12_simple_parse(pkcs12, password, &key, &chain, &chain_count, NULL, NULL, NULL, 0);
     gnutls_pkcs12_deinit(pkcs12);
-    if (code < 0)
+    if (code < 0 && code != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
         return bad_file(path, code);
     gnutls_datum_t pem = {0};
     struct str_buf certificates = {0};
     append_certificates_take(&certificates, chain, chain_count);
     if (key != NULL)
-        code = gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &pem);
+        code = gnutls_x509_privkey_export2_pkcs8(key, GNUTLS_X509_FMT_PEM, NULL, GNUTLS_PKCS_PLAIN, &pem);
     gnutls_x509_privkey_deinit(key);
     tls->certificates = str_buf_detach(&certificates);
     if (pem.data == NULL || chain_count == 0)

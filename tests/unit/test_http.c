@@ -153,7 +153,8 @@ static void stop(struct fixture *fixture)
 
 static int dial(const struct fixture *fixture)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(http_server_port(fixture->server)), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(http_server_port(fixture->server))};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     return fd;
@@ -219,9 +220,11 @@ START_TEST(requests_are_understood)
     expect(&fixture, "GET /a%00b%2fc%zz HTTP/1.1\r\nHost: a\r\n\r\n", "0 /a%00b/c%zz q=-");
     expect(&fixture, "GET /a HTTP/1.0\r\n\r\n", "Connection: close");
     expect(&fixture, "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "2 /p q=- agent=- body=hello");
-    expect(&fixture, "PUT /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", "3 /p q=- agent=- body=abcde");
+    expect(&fixture, "PUT /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
+           "3 /p q=- agent=- body=abcde");
     expect(&fixture, "POST /p HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "415");
-    expect(&fixture, "OPTIONS /p HTTP/1.1\r\nHost: a\r\nOrigin: b\r\nAccess-Control-Request-Method: PATCH\r\n\r\n", "Access-Control-Allow-Methods: GET, HEAD, POST");
+    expect(&fixture, "OPTIONS /p HTTP/1.1\r\nHost: a\r\nOrigin: b\r\nAccess-Control-Request-Method: PATCH\r\n\r\n",
+           "Access-Control-Allow-Methods: GET, HEAD, POST");
     expect(&fixture, "OPTIONS /p HTTP/1.1\r\nHost: a\r\n\r\n", "6 /p");
     expect(&fixture, "BREW /p HTTP/1.1\r\nHost: a\r\n\r\n", "7 /p");
     expect(&fixture, "GET /one HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\nHost: a\r\n\r\n", "0 /two");
@@ -295,10 +298,18 @@ END_TEST
 START_TEST(malformed_requests_end_their_connection_only)
 {
     static const char *const requests[] = {
-        "\r\n\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n", ": :\r\n\r\n", "\xff\xfe\x00\x01",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 7\r\n\r\nabcd", "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+        "\r\n\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        ": :\r\n\r\n",
+        "\xff\xfe\x01",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 7\r\n\r\nabcd",
+        "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
     };
     struct fixture fixture;
     prepare(&fixture);
@@ -361,7 +372,8 @@ END_TEST
 
 START_TEST(slow_requests_are_cut)
 {
-    static const char *const beginnings[] = {"GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nab"};
+    static const char *const beginnings[] = {"GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n",
+                                             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nab"};
     static const char *const answers[] = {NULL, "HTTP/1.1 408", "HTTP/1.1 408"};
     struct fixture fixture;
     prepare(&fixture);
@@ -701,7 +713,8 @@ static const struct multipart_handler notes = {note_part, note_data};
 
 START_TEST(multipart_does_not_depend_on_the_pieces)
 {
-    static const char body[] = "--b\r\nContent-Disposition: form-data; name=a; filename=\"q\\\"u.jar\"\r\n\r\nx\r\n--\r\n--c\r\n--b \t\r\n\r\nno header\r\n--b\r\n"
+    static const char body[] = "--b\r\nContent-Disposition: form-data; name=a; filename=\"q\\\"u.jar\"\r\n\r\nx\r\n--\r\n--c\r\n--b \t\r\n\r\n"
+                               "no header\r\n--b\r\n"
                                "content-disposition: form-data; filename=plain; name=\"z\"\r\n\r\n\r\n--b--after\r\n--b\r\n";
     static const char expected[] = "[a,q\"u.jar]x\r\n--\r\n--c[-,-]no header[z,plain]";
     for (size_t piece = 1; piece <= sizeof body; piece++) {
