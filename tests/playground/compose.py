@@ -90,7 +90,7 @@ def job_states():
 def tasks(job, state):
     """Whether all tasks of a job are in this state."""
     counts = [vertex["tasks"] for vertex in rest(f"/jobs/{job}")["vertices"]]
-    return bool(counts) and all(c[state] == sum(c.values()) for c in counts)
+    return bool(counts) and all(c[state.upper()] == sum(c.values()) for c in counts)
 
 
 def logs(service):

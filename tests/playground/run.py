@@ -41,7 +41,7 @@ def choose_ports():
 
 
 def show_state():
-    for command in ("docker-compose ps -a", "docker-compose logs --no-color --tail 40"):
+    for command in ("docker-compose ps -a", "docker-compose logs --no-color --tail 15"):
         done = subprocess.run(command, shell=True, cwd=compose.ROOT, capture_output=True, text=True)
         print(done.stdout[-30000:], flush=True)
 

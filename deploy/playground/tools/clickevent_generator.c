@@ -163,6 +163,15 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
     partition->next_offset++;
 }
 
+/* librdkafka's lines, under this program's name. */
+static void on_log(const rd_kafka_t *producer, int level, const char *facility, const char *text)
+{
+    (void)producer;
+    (void)facility;
+    if (level <= 4)
+        fprintf(stderr, "clickevent-generator: %s\n", text);
+}
+
 static void set(rd_kafka_conf_t *conf, const char *key, const char *value)
 {
     char text[512];
@@ -347,6 +356,7 @@ static rd_kafka_t *create_producer(struct generator *generator)
     set(conf, "message.timeout.ms", "0"); /* an event is never given up: windows must have exactly 1000 */
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     rd_kafka_conf_set_opaque(conf, generator);
+    rd_kafka_conf_set_log_cb(conf, on_log);
     rd_kafka_t *producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
     if (producer == NULL) {
         fprintf(stderr, "clickevent-generator: %s\n", text);
