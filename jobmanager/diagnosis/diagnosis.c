@@ -31,6 +31,24 @@ struct finding *diagnosis_add(struct diagnosis *diagnosis, enum diagnosis_severi
     return &diagnosis->findings.items[diagnosis->findings.count - 1];
 }
 
+void finding_set_task(struct finding *finding, const struct task_facts *task)
+{
+    finding->vertex = task->subtask->vertex;
+    finding->subtask = task->subtask->index;
+}
+
+void finding_put(struct finding *finding, const char *name, int64_t value)
+{
+    json_object_set_new(finding->evidence, name, json_integer((json_int_t)value));
+}
+
+void finding_put_text(struct finding *finding, const char *name, const char *value)
+{
+    json_t *text = value != NULL ? json_string(value) : NULL;
+    if (text != NULL)
+        json_object_set_new(finding->evidence, name, text);
+}
+
 static int compare_findings(const void *a, const void *b)
 {
     const struct finding *first = a, *second = b;
@@ -62,9 +80,11 @@ static char *healthy_summary(const struct facts *facts)
 
 static char *make_summary(const struct facts *facts, const struct diagnosis *diagnosis)
 {
-    const struct finding *first = diagnosis->findings.count > 0 ? &diagnosis->findings.items[0] : NULL;
-    if (first != NULL && (first->severity > DIAGNOSIS_INFO || !facts->is_deployed))
-        return heap_strdup(first->sentence);
+    for (size_t i = 0; i < diagnosis->findings.count; i++) {
+        const struct finding *finding = &diagnosis->findings.items[i];
+        if (finding->severity > DIAGNOSIS_INFO || finding->explains)
+            return heap_strdup(finding->sentence);
+    }
     return healthy_summary(facts);
 }
 

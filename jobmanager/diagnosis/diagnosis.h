@@ -28,6 +28,7 @@ struct finding {
     char *split;
     uint64_t checkpoint;
     int64_t since_ms;  /* when it began; -1: unknown, or no point in time */
+    bool explains;     /* an info that says why nothing comes out: it is the summary when nothing is wrong */
     char *sentence;    /* one sentence with a full stop */
     char *hint;        /* what to do; NULL */
     json_t *evidence;  /* the figures behind it: an object */

@@ -55,13 +55,12 @@ static void read_split(struct split_facts *out, const struct operator_facts *sou
 
 static void read_status(struct status_facts *out, const json_t *json)
 {
+    const char *text = json_string_value(json_object_get(json, "text"));
+    const char *subject = json_string_value(json_object_get(json, "subject"));
     *out = (struct status_facts){.code = json_string_value(json_object_get(json, "code")),
-                                 .text = json_string_value(json_object_get(json, "text")),
-                                 .subject = json_string_value(json_object_get(json, "subject")),
-                                 .since_ms = integer(json, "since", -1),
-                                 .details = json};
-    if (out->text == NULL)
-        out->text = "";
+                                 .text = text != NULL ? text : "",
+                                 .subject = subject != NULL ? subject : "",
+                                 .since_ms = integer(json, "since", -1)};
 }
 
 static const struct job_operator *find_spec(const struct job *job, const json_t *json)
@@ -114,6 +113,20 @@ bool facts_is_source(const struct operator_facts *operator)
 bool facts_is_sink(const struct operator_facts *operator)
 {
     return strstr(operator->spec->type, "-sink") != NULL;
+}
+
+const struct operator_facts *facts_next(const struct facts *facts, const struct job_operator *spec, size_t *cursor)
+{
+    for (; *cursor < facts->task_count; ++*cursor) {
+        const struct task_facts *task = &facts->tasks[*cursor];
+        for (size_t o = 0; o < task->operator_count; o++) {
+            if (task->operators[o].spec != spec)
+                continue;
+            ++*cursor;
+            return &task->operators[o];
+        }
+    }
+    return NULL;
 }
 
 /* ---- tasks ---- */

@@ -24,13 +24,12 @@ struct split_facts {
     bool is_finished, is_caught_up;
 };
 
-/* What an operator says about its connection to the outside: "broker-unreachable", "topic-missing" … */
+/* What an operator says about its connection to the outside. */
 struct status_facts {
-    const char *code; /* NULL: nothing is wrong */
+    const char *code;    /* "broker-unreachable", "topic-missing" …; NULL: nothing is wrong */
     const char *text;
-    const char *subject; /* topic or broker; NULL */
+    const char *subject; /* topic or broker; "" */
     int64_t since_ms;
-    const json_t *details; /* the whole object */
 };
 
 struct operator_facts {
@@ -74,6 +73,8 @@ void facts_finish(struct facts *facts);
 
 bool facts_is_source(const struct operator_facts *operator);
 bool facts_is_sink(const struct operator_facts *operator);
+/* An operator of the graph in all tasks that have reported it: for (size_t i = 0; (operator = facts_next(facts, spec, &i)) != NULL;). */
+const struct operator_facts *facts_next(const struct facts *facts, const struct job_operator *spec, size_t *cursor);
 
 /* ---- rules ---- */
 
@@ -84,6 +85,11 @@ bool facts_is_sink(const struct operator_facts *operator);
 /* Adds a finding without a subject, whose other members the rule fills in. Valid until the next call. */
 __attribute__((format(printf, 4, 5))) struct finding *diagnosis_add(struct diagnosis *diagnosis, enum diagnosis_severity severity,
                                                                     int64_t since_ms, const char *sentence, ...);
+
+/* Sets vertex and subtask. */
+void finding_set_task(struct finding *finding, const struct task_facts *task);
+void finding_put(struct finding *finding, const char *name, int64_t value);
+void finding_put_text(struct finding *finding, const char *name, const char *value);
 
 /* ---- words; malloced texts ---- */
 

@@ -72,17 +72,6 @@ static struct slowest find_slowest(const struct facts *facts, const struct check
     return found;
 }
 
-static void set_task(struct finding *finding, const struct task_facts *task)
-{
-    finding->vertex = task->subtask->vertex;
-    finding->subtask = task->subtask->index;
-}
-
-static void put_int(json_t *object, const char *name, int64_t value)
-{
-    json_object_set_new(object, name, json_integer((json_int_t)value));
-}
-
 static int64_t slow_ms(const struct job *job)
 {
     int64_t limit = 2 * job->settings.checkpoint_interval_ms;
@@ -129,21 +118,20 @@ static void add_pending(const struct facts *facts, const struct checkpoint *chec
     struct finding *finding;
     if (waits_for != NULL)
         finding = diagnosis_add(out, DIAGNOSIS_WARNING, checkpoint->trigger_ms,
-                                "Checkpoint %" PRIu64 " is under way %s: %" PRIu32 " of %" PRIu32 " tasks have answered, it waits for %s, %s.",
-                                checkpoint->id, since, checkpoint->acknowledged_count, checkpoint->subtask_count, name,
+                                "Checkpoint %" PRIu64 " is under way %s: %" PRIu32 " of %" PRIu32 " tasks have answered, it waits for %s, "
+                                "%s.", checkpoint->id, since, checkpoint->acknowledged_count, checkpoint->subtask_count, name,
                                 what_is_missing(facts, checkpoint, waits_for));
     else
         finding = diagnosis_add(out, DIAGNOSIS_WARNING, checkpoint->trigger_ms,
                                 "Checkpoint %" PRIu64 " is under way %s: all tasks have answered, its metadata is being written to %s.",
-                                    checkpoint->id,
-                                since, checkpoint->directory);
+                                checkpoint->id, since, checkpoint->directory);
     finding->checkpoint = checkpoint->id;
     if (waits_for != NULL)
-        set_task(finding, waits_for);
+        finding_set_task(finding, waits_for);
     finding->hint = heap_strdup("look for back pressure at and behind that task; /jobs/<job>/checkpoints/details shows each task's part");
-    put_int(finding->evidence, "acknowledged", checkpoint->acknowledged_count);
-    put_int(finding->evidence, "tasks", checkpoint->subtask_count);
-    put_int(finding->evidence, "duration-ms", facts->now_ms - checkpoint->trigger_ms);
+    finding_put(finding, "acknowledged", checkpoint->acknowledged_count);
+    finding_put(finding, "tasks", checkpoint->subtask_count);
+    finding_put(finding, "duration-ms", facts->now_ms - checkpoint->trigger_ms);
     free(since);
     free(name);
 }
@@ -161,21 +149,21 @@ static void add_completed(const struct facts *facts, const struct checkpoint *ch
     if (slowest.step == NULL || finalize_ms > slowest.duration_ms) {
         finding = diagnosis_add(out, DIAGNOSIS_WARNING, checkpoint->trigger_ms,
                                 "Checkpoint %" PRIu64 " took %s: %s of it to write its metadata to %s.", checkpoint->id, whole, part,
-                                    checkpoint->directory);
+                                checkpoint->directory);
         finding->hint = heap_strdup("the file system of execution.checkpointing.dir is slow at the jobmanager");
     } else {
         char *name = coordinator_task_name(slowest.task->execution);
-        finding = diagnosis_add(out, DIAGNOSIS_WARNING, checkpoint->trigger_ms, "Checkpoint %" PRIu64 " took %s: for %s of it %s at %s (%s).",
-                                checkpoint->id,
-                                whole, part, slowest.step->words, name, slowest.step->name);
+        finding = diagnosis_add(out, DIAGNOSIS_WARNING, checkpoint->trigger_ms,
+                                "Checkpoint %" PRIu64 " took %s: for %s of it %s at %s (%s).", checkpoint->id, whole, part,
+                                slowest.step->words, name, slowest.step->name);
         free(name);
-        set_task(finding, slowest.task);
+        finding_set_task(finding, slowest.task);
         finding->hint = heap_strdup(slowest.step->hint);
-        json_object_set_new(finding->evidence, "step", json_string(slowest.step->name));
-        put_int(finding->evidence, "step-ms", slowest.duration_ms);
+        finding_put_text(finding, "step", slowest.step->name);
+        finding_put(finding, "step-ms", slowest.duration_ms);
     }
     finding->checkpoint = checkpoint->id;
-    put_int(finding->evidence, "duration-ms", duration_ms);
+    finding_put(finding, "duration-ms", duration_ms);
     free(whole);
     free(part);
 }
@@ -187,13 +175,13 @@ static void add_failed(const struct facts *facts, const struct checkpoint *faile
     char *cause = words_cause(failed->failure != NULL ? failed->failure : "");
     char *before = stats->latest_completed != NULL ? heap_printf("the last complete one is %" PRIu64, stats->latest_completed->id)
                                                    : heap_strdup("none has completed yet");
-    struct finding *finding =
-        diagnosis_add(out, stats->latest_completed == NULL ? DIAGNOSIS_ERROR : DIAGNOSIS_WARNING, failed->failure_ms,
-                      "Checkpoint %" PRIu64 " failed at %s: %s; %s.", failed->id, when, cause, before);
+    struct finding *finding = diagnosis_add(out, stats->latest_completed == NULL ? DIAGNOSIS_ERROR : DIAGNOSIS_WARNING,
+                                            failed->failure_ms, "Checkpoint %" PRIu64 " failed at %s: %s; %s.", failed->id, when, cause,
+                                            before);
     finding->checkpoint = failed->id;
     finding->hint = heap_strdup("while no checkpoint completes, exactly-once sinks commit nothing and a failure repeats all since the last one");
-    put_int(finding->evidence, "failed", (int64_t)stats->counts.failed);
-    put_int(finding->evidence, "completed", (int64_t)stats->counts.completed);
+    finding_put(finding, "failed", (int64_t)stats->counts.failed);
+    finding_put(finding, "completed", (int64_t)stats->counts.completed);
     free(when);
     free(cause);
     free(before);

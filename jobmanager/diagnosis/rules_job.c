@@ -12,11 +12,6 @@
 #define START_STUCK_MS 60000
 #define NO_RESOURCE "NoResourceAvailableException"
 
-static void put_int(json_t *object, const char *name, int64_t value)
-{
-    json_object_set_new(object, name, json_integer((json_int_t)value));
-}
-
 /* ---- the end ---- */
 
 void rule_job_ended(const struct facts *facts, struct diagnosis *out)
@@ -28,20 +23,20 @@ void rule_job_ended(const struct facts *facts, struct diagnosis *out)
     struct finding *finding = NULL;
     switch (job->state) {
     case JOB_FINISHED:
-        diagnosis_add(out, DIAGNOSIS_INFO, since_ms, "The job finished at %s: nothing more comes out.", when);
+        finding = diagnosis_add(out, DIAGNOSIS_INFO, since_ms, "The job finished at %s: nothing more comes out.", when);
         break;
     case JOB_CANCELED:
         finding = diagnosis_add(out, DIAGNOSIS_INFO, since_ms, "The job was canceled at %s: nothing more comes out.", when);
         finding->hint = heap_strdup("submit it again; with -s it goes on from a savepoint");
         break;
     case JOB_CANCELLING:
-        diagnosis_add(out, DIAGNOSIS_INFO, since_ms, "The job is being canceled since %s.", when);
+        finding = diagnosis_add(out, DIAGNOSIS_INFO, since_ms, "The job is being canceled since %s.", when);
         break;
     case JOB_FAILED:
     case JOB_FAILING:
         finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms, "The job failed at %s: %s.", when, cause);
         finding->hint = heap_strdup("mend the cause and submit the job again");
-        put_int(finding->evidence, "restarts", job->restart_count);
+        finding_put(finding, "restarts", job->restart_count);
         break;
     case JOB_INITIALIZING:
     case JOB_CREATED:
@@ -52,6 +47,8 @@ void rule_job_ended(const struct facts *facts, struct diagnosis *out)
     case JOB_STATE_COUNT:
         break;
     }
+    if (finding != NULL)
+        finding->explains = true;
     free(when);
     free(cause);
 }
@@ -89,24 +86,24 @@ void rule_missing_slots(const struct facts *facts, struct diagnosis *out)
     if (coordinator->taskmanagers.count == 0)
         finding = diagnosis_add(out, severity, job->slots_missing_since_ms,
                                 "Too few slots %s: the job needs %" PRIu32 " %s, and no taskmanager is registered: %" PRIu32 " %s missing.",
-                                    since,
-                                needed, words_plural(needed, "slot", "slots"), missing, words_plural(missing, "is", "are"));
+                                since, needed, words_plural(needed, "slot", "slots"), missing, words_plural(missing, "is", "are"));
     else
         finding = diagnosis_add(out, severity, job->slots_missing_since_ms,
-                                "Too few slots %s: the job needs %" PRIu32 " %s, %" PRIu32 " of the %" PRIu32 " on %zu %s %s free%s%s%s: %" PRIu32
-                                " %s missing.",
-                                since, needed, words_plural(needed, "slot", "slots"), free_count, there, coordinator->taskmanagers.count,
+                                "Too few slots %s: the job needs %" PRIu32 " %s, %" PRIu32 " of the %" PRIu32 " on %zu %s %s free%s%s%s: "
+                                "%" PRIu32 " %s missing.", since, needed, words_plural(needed, "slot", "slots"), free_count, there,
+                                coordinator->taskmanagers.count,
                                 words_plural((int64_t)coordinator->taskmanagers.count, "taskmanager", "taskmanagers"),
                                 words_plural(free_count, "is", "are"), users[0] != '\0' ? " (in use: " : "", users,
                                 users[0] != '\0' ? ")" : "", missing, words_plural(missing, "is", "are"));
+    finding->explains = true;
     finding->hint = heap_printf("start taskmanagers with %" PRIu32 " more %s, raise taskmanager.numberOfTaskSlots, or run the job with a lower "
                                 "parallelism (-p)",
                                 missing, words_plural(missing, "slot", "slots"));
-    put_int(finding->evidence, "slots-needed", needed);
-    put_int(finding->evidence, "slots-total", there);
-    put_int(finding->evidence, "slots-free", free_count);
-    put_int(finding->evidence, "slots-missing", missing);
-    put_int(finding->evidence, "taskmanagers", (int64_t)coordinator->taskmanagers.count);
+    finding_put(finding, "slots-needed", needed);
+    finding_put(finding, "slots-total", there);
+    finding_put(finding, "slots-free", free_count);
+    finding_put(finding, "slots-missing", missing);
+    finding_put(finding, "taskmanagers", (int64_t)coordinator->taskmanagers.count);
     free(since);
     free(users);
 }
@@ -128,8 +125,7 @@ static void set_task(struct finding *finding, const struct facts *facts, const c
         free(name);
         if (!is_it)
             continue;
-        finding->vertex = facts->tasks[i].subtask->vertex;
-        finding->subtask = facts->tasks[i].subtask->index;
+        finding_set_task(finding, &facts->tasks[i]);
         return;
     }
 }
@@ -156,11 +152,11 @@ static struct finding *add_restarts(const struct facts *facts, struct diagnosis 
                                 "The job fails and restarts over and over, %zu times within the last %s, the last time at %s%s: %s.",
                                 recent_count, span, when, task, cause);
     else if (job->state == JOB_RESTARTING)
-        finding = diagnosis_add(out, DIAGNOSIS_WARNING, last->timestamp_ms, "The job restarts since %s, when it failed%s: %s.", when, task,
-                                cause);
+        finding = diagnosis_add(out, DIAGNOSIS_WARNING, last->timestamp_ms, "The job restarts since %s, when it failed%s: %s.", when,
+                                task, cause);
     else
-        finding = diagnosis_add(out, DIAGNOSIS_INFO, last->timestamp_ms, "The job was restarted at %s, after it had failed%s: %s.", when, task,
-                                cause);
+        finding = diagnosis_add(out, DIAGNOSIS_INFO, last->timestamp_ms, "The job was restarted at %s, after it had failed%s: %s.", when,
+                                task, cause);
     free(when);
     free(cause);
     free(task);
@@ -188,11 +184,11 @@ void rule_restart_loop(const struct facts *facts, struct diagnosis *out)
         return;
     struct finding *finding = add_restarts(facts, out, last, first_ms, recent_count);
     set_task(finding, facts, last->task_name);
-    put_int(finding->evidence, "restarts", job->restart_count);
-    put_int(finding->evidence, "recent-failures", (int64_t)recent_count);
+    finding_put(finding, "restarts", job->restart_count);
+    finding_put(finding, "recent-failures", (int64_t)recent_count);
     if (job->state == JOB_RESTARTING && job->restart_at_ms != INT64_MAX)
-        put_int(finding->evidence, "next-attempt", job->restart_at_ms);
-    json_object_set_new(finding->evidence, "exception", json_string(last->name));
+        finding_put(finding, "next-attempt", job->restart_at_ms);
+    finding_put_text(finding, "exception", last->name);
     if (finding->severity > DIAGNOSIS_INFO)
         finding->hint = heap_strdup("the whole cause stands under /jobs/<job>/exceptions and in the logs of the jobmanager");
 }
@@ -219,17 +215,16 @@ void rule_starting(const struct facts *facts, struct diagnosis *out)
     char *name = waits_for != NULL ? coordinator_task_name(waits_for->execution) : heap_strdup("its tasks");
     int64_t age_ms = facts->now_ms - since_ms;
     enum diagnosis_severity severity = age_ms > START_STUCK_MS ? DIAGNOSIS_ERROR : age_ms > START_SLOW_MS ? DIAGNOSIS_WARNING : DIAGNOSIS_INFO;
-    struct finding *finding =
-        diagnosis_add(out, severity, since_ms, "The job is starting %s: %zu of %zu tasks run, %s is %s.", since, running, facts->task_count, name,
-                      waits_for != NULL ? execution_state_name(waits_for->execution->state) : "not there yet");
-    if (waits_for != NULL) {
-        finding->vertex = waits_for->subtask->vertex;
-        finding->subtask = waits_for->subtask->index;
-    }
+    struct finding *finding = diagnosis_add(out, severity, since_ms, "The job is starting %s: %zu of %zu tasks run, %s is %s.", since,
+                                            running, facts->task_count, name,
+                                            waits_for != NULL ? execution_state_name(waits_for->execution->state) : "not there yet");
+    if (waits_for != NULL)
+        finding_set_task(finding, waits_for);
+    finding->explains = true;
     if (severity > DIAGNOSIS_INFO)
         finding->hint = heap_strdup("look into the log of the taskmanager that the task was deployed to");
-    put_int(finding->evidence, "tasks-running", (int64_t)running);
-    put_int(finding->evidence, "tasks", (int64_t)facts->task_count);
+    finding_put(finding, "tasks-running", (int64_t)running);
+    finding_put(finding, "tasks", (int64_t)facts->task_count);
     free(since);
     free(name);
 }
