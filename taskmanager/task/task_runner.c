@@ -40,6 +40,7 @@ static void runner_free(struct task_runner *runner)
     }
     vec_finish(&runner->deployments);
     vec_finish(&runner->undelivered);
+    written_files_finish(&runner->written);
     vec_finish(&runner->tasks);
     user_library_close(runner->library);
     config_destroy(runner->config);
@@ -160,9 +161,11 @@ void task_runner_message(struct task_runner *runner, uint16_t type, const json_t
         runner_trigger(runner, json);
         break;
     case MESSAGE_CHECKPOINT_COMPLETE:
+        written_files_completed(&runner->written, (uint64_t)message_int(json, "checkpoint"));
         runner_notify(runner, json, task_notify_checkpoint_complete);
         break;
     case MESSAGE_CHECKPOINT_ABORTED:
+        written_files_aborted(&runner->written, (uint64_t)message_int(json, "checkpoint"));
         runner_notify(runner, json, task_notify_checkpoint_aborted);
         break;
     default:

@@ -4,6 +4,7 @@
 
 #include "taskmanager/task/task.h"
 #include "taskmanager/task/task_runner.h"
+#include "taskmanager/task/written_files.h"
 
 #include "common/base/hash_map.h"
 #include "common/base/vec.h"
@@ -47,6 +48,7 @@ struct task_runner {
     size_t ended_count;
     VEC(struct state_mail *) undelivered; /* finished tasks with rows still on their way */
     struct loop_timer *delivery_timer;
+    struct written_files written;
     bool is_closing;
     void (*on_closed)(void *context);
     void *closed_context;

@@ -156,9 +156,14 @@ static struct error *report_work(void *argument)
 static void report_done(struct error *err, void *argument)
 {
     struct report_mail *mail = argument;
-    if (err == NULL)
+    const struct checkpoint_report *report = mail->report;
+    /* The last state of a finished task is needed by later checkpoints too, whatever becomes of this one. */
+    bool is_wanted = err != NULL || report->is_finished || json_array_size(report->result.handles) == 0 ||
+                     written_files_add(&mail->runner->written, report->barrier.checkpoint_id, report->barrier.location->directory,
+                                       json_string_value(json_object_get(json_array_get(report->result.handles, 0), "path")));
+    if (err == NULL && is_wanted)
         send_ack(mail->runner, mail->report);
-    else
+    else if (err != NULL)
         send_decline(mail->runner, mail->report->task, mail->report->barrier.checkpoint_id, err);
     error_free(err);
     checkpoint_report_release(mail->report);

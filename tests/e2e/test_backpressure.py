@@ -86,3 +86,135 @@ def test_function_time_limit_counts_single_calls(env):
     """Many calls that take 2 ms each are fine under a limit of 300 ms; only one call that takes longer is not."""
     cluster, job = start(env, "--spin", "--sleep-us", "2000", "--rows", "1000", "--rate", "0")
     cluster.wait_state(job, "FINISHED", 60)
+
+
+# ---- unaligned checkpoints ----
+
+UNALIGNED = {"execution.checkpointing.unaligned.enabled": "true"}
+
+
+class SlowJob:
+    """A source, a shuffle, a map that sleeps 2 ms a row as long as a file exists, and files as output. It ends after `rows` rows."""
+
+    def __init__(self, env, config, rows, taskmanagers=2):
+        self.rows = rows
+        self.cluster = env.cluster(taskmanagers, slots=3, config={"metrics.report.interval": "200 ms", "execution.checkpointing.timeout": "5 min",
+                                                                  "execution.checkpointing.externalized-checkpoint-retention":
+                                                                  "RETAIN_ON_CANCELLATION", **config})
+        self.output = os.path.join(self.cluster.directory, "output")
+        self.brake = os.path.join(self.cluster.directory, "slow")
+        open(self.brake, "w").close()
+        self.job = self.run("2")
+
+    def run(self, parallelism, *flags):
+        job = self.cluster.run("-p", parallelism, *flags, os.path.join(BUILD, "tests", "programs", "slow_map.so"), "--sleep-us", "2000", "--rate",
+                               "40000", "--rows", str(self.rows), "--key", "--while", self.brake, "--output", self.output, "--interval", "300")
+        self.cluster.wait_running(job)
+        return job
+
+    def wait_back_pressure(self):
+        """The map is busy, and the source waits for it."""
+        self.cluster.wait(lambda: back_pressure(self.cluster, self.job, "Rows")[0] == "high" and
+                          back_pressure(self.cluster, self.job, "Slow")[2] > 0.9, 30, "back pressure at the source")
+
+    def durations(self, count):
+        """Of the next `count` checkpoints that complete, triggered from now on."""
+        known = {c["id"] for c in self.cluster.checkpoints(self.job)["history"]}
+
+        def completed():
+            return [c for c in self.cluster.checkpoints(self.job)["history"] if c["id"] not in known and c["status"] == "COMPLETED"]
+        self.cluster.wait(lambda: len(completed()) >= count, 60, f"{count} checkpoints under back pressure")
+        return completed()
+
+    def release(self):
+        os.unlink(self.brake)
+
+    def check_output(self, timeout=60):
+        """Every row is there once."""
+        self.cluster.wait_state(self.job, "FINISHED", timeout)
+        ids = []
+        for name in os.listdir(self.output):
+            if not name.startswith("."):
+                with open(os.path.join(self.output, name)) as f:
+                    ids += [int(line.split(",")[0]) for line in f if line.strip()]
+        assert len(ids) == len(set(ids)), f"{len(ids) - len(set(ids))} rows came twice"
+        assert set(ids) == set(range(self.rows)), f"{self.rows - len(ids)} of {self.rows} rows are missing"
+
+
+def subtasks(job, checkpoint):
+    """What REST says of each subtask of a checkpoint."""
+    found = []
+    for v in job.cluster.job(job.job)["vertices"]:
+        found += job.cluster.get(f"/jobs/{job.job}/checkpoints/details/{checkpoint['id']}/subtasks/{v['id']}")["subtasks"]
+    return found
+
+
+def test_unaligned_checkpoints_overtake(env):
+    """Under the same back pressure aligned checkpoints wait for seconds of rows, unaligned ones do not; a kill in the midst of it loses nothing."""
+    job = SlowJob(env, UNALIGNED, 100000)
+    config = job.cluster.get(f"/jobs/{job.job}/checkpoints/config")
+    assert config["unaligned_checkpoints"] is True and config["aligned_checkpoint_timeout"] == 0, config
+    job.wait_back_pressure()
+    taken = job.durations(4)
+    fastest = min(c["end_to_end_duration"] for c in taken)
+    assert fastest < 1000, taken
+    assert all(c["persisted_data"] > 0 for c in taken), taken
+    details = subtasks(job, taken[0])
+    assert all(s["unaligned_checkpoint"] for s in details), details
+    assert sum(s["alignment"]["persisted"] for s in details) == taken[0]["persisted_data"] > 0, details
+    restarts = job.cluster.checkpoints(job.job)["counts"]["restored"]
+    for taskmanager in list(job.cluster.taskmanagers):
+        taskmanager.kill()
+        taskmanager.wait()
+        job.cluster.add_taskmanager()
+        restarts += 1
+        job.cluster.wait(lambda: job.cluster.checkpoints(job.job)["counts"]["restored"] >= restarts, 60, "the restore")
+        job.cluster.wait_running(job.job, 60)
+        job.wait_back_pressure()
+        job.durations(1)
+    job.release()
+    job.check_output()
+
+
+def test_aligned_timeout(env):
+    """Barriers wait their turn until the checkpoint is 700 ms old."""
+    job = SlowJob(env, {**UNALIGNED, "execution.checkpointing.aligned-checkpoint-timeout": "700 ms"}, 60000)
+    assert job.cluster.get(f"/jobs/{job.job}/checkpoints/config")["aligned_checkpoint_timeout"] == 700
+    job.wait_back_pressure()
+    for checkpoint in job.durations(2):
+        assert checkpoint["end_to_end_duration"] >= 700, checkpoint
+        assert any(s["unaligned_checkpoint"] for s in subtasks(job, checkpoint)), checkpoint
+    job.release()
+    job.check_output()
+
+
+def test_rescale_from_an_unaligned_checkpoint(env):
+    """A retained unaligned checkpoint starts the job at another parallelism: each row in flight goes to the subtask that its key belongs to."""
+    job = SlowJob(env, UNALIGNED, 100000)
+    job.wait_back_pressure()
+    taken = job.durations(2)
+    assert taken[0]["persisted_data"] > 0, taken
+    job.cluster.flink("cancel", job.job)
+    job.cluster.wait_state(job.job, "CANCELED")
+    path = job.cluster.checkpoints(job.job)["latest"]["completed"]["external_path"]
+    job.job = job.run("3", "-s", path)
+    job.wait_back_pressure()
+    job.durations(1)
+    job.release()
+    job.check_output()
+
+
+def test_savepoints_stay_aligned(env):
+    """A savepoint under unaligned checkpoints waits for the rows before it and holds none in flight; at-least-once turns unaligned off."""
+    job = SlowJob(env, UNALIGNED, 30000)
+    job.wait_back_pressure()
+    job.release()
+    done = job.cluster.flink("savepoint", job.job)
+    assert "Savepoint completed. Path: file:" in done.stdout, done.stdout
+    savepoint = job.cluster.checkpoints(job.job)["latest"]["savepoint"]
+    assert savepoint["persisted_data"] == 0, savepoint
+    job.check_output()
+    cluster = env.cluster(1, slots=1, config={**UNALIGNED, "execution.checkpointing.mode": "AT_LEAST_ONCE"})
+    other = cluster.run("-p", "1", os.path.join(BUILD, "tests", "programs", "slow_map.so"), "--sleep-us", "0", "--rate", "1000")
+    assert cluster.get(f"/jobs/{other}/checkpoints/config")["unaligned_checkpoints"] is False
+    check_cancel(cluster, other, 5)

@@ -9,6 +9,7 @@
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -615,6 +616,18 @@ START_TEST(stop_ends_an_unbounded_job)
 }
 END_TEST
 
+/* In the directory, but for what local_job itself writes. */
+static int state_file_count(void)
+{
+    int count = 0;
+    DIR *folder = opendir(directory);
+    for (const struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
+        count += entry->d_name[0] != '.' && entry->d_name[0] != '_';
+    if (folder != NULL)
+        closedir(folder);
+    return count;
+}
+
 START_TEST(aborted_checkpoint_changes_nothing)
 {
     reset_counters();
@@ -622,6 +635,9 @@ START_TEST(aborted_checkpoint_changes_nothing)
     struct local_job *job = start((struct shape){2, 2, 2, "HASH", "HASH", 0, "1 h"}, NULL);
     wait_for_rows(1000);
     no_error(local_job_checkpoint_abort(job, directory, 10000));
+    for (int i = 0; i < 5000 && state_file_count() > 0; i++)
+        usleep(1000);
+    ck_assert_int_eq(state_file_count(), 0); /* nobody needs them any more */
     wait_for_rows(total(sink_rows) + 10000);
     ck_assert_int_eq(total(sink_committed), 0);
     no_error(local_job_checkpoint(job, directory, "checkpoint", 10000));
