@@ -161,22 +161,34 @@ void window_base_describe(const struct window_base *base, int64_t next_end, json
 
 /* ---- snapshots ---- */
 
+/* How far event time was for some key groups. Aligned barriers come with the watermarks, so that all subtasks agree; at the cut of an
+ * unaligned checkpoint each is as far as it is. */
+struct stored_watermark {
+    int64_t watermark;
+    uint32_t key_group_first;
+    uint32_t key_group_last;
+};
+
 void window_base_snapshot(struct window_base *base, struct snapshot *snapshot)
 {
-    int64_t watermark = window_base_watermark(base);
-    snapshot_add_union_item(snapshot, WATERMARK_STATE, &watermark, sizeof watermark);
+    const struct op_context *ctx = base->op.ctx;
+    struct stored_watermark item = {window_base_watermark(base), ctx->key_group_first, ctx->key_group_last};
+    snapshot_add_union_item(snapshot, WATERMARK_STATE, &item, sizeof item);
 }
 
-/* Barriers are aligned with watermarks, so the subtasks agree; should they not, the lowest is safe. */
+/* The lowest of those whose keys are ours now: then no row becomes late. Older checkpoints have the watermark alone. */
 static struct error *on_watermark(void *arg, const void *bytes, size_t length)
 {
     struct window_base *base = arg;
-    int64_t watermark;
-    if (length != sizeof watermark)
+    const struct op_context *ctx = base->op.ctx;
+    struct stored_watermark item = {.key_group_last = UINT32_MAX};
+    if (length != sizeof item && length != sizeof item.watermark)
         return error_new(CORRUPT, "watermark state has a wrong length");
-    memcpy(&watermark, bytes, sizeof watermark);
-    if (!base->has_restored_watermark || watermark < base->restored_watermark)
-        base->restored_watermark = watermark;
+    memcpy(&item, bytes, length);
+    if (item.key_group_last < ctx->key_group_first || item.key_group_first > ctx->key_group_last)
+        return NULL;
+    if (!base->has_restored_watermark || item.watermark < base->restored_watermark)
+        base->restored_watermark = item.watermark;
     base->has_restored_watermark = true;
     return NULL;
 }
