@@ -18,6 +18,9 @@ export class Unreachable extends Error {}
 const isBelow = /\/millrace\/(index\.html)?$/.test(location.pathname);
 let base = new URL(isBelow ? "../" : "./", location.href);
 
+/** A prefix that itself ends in "/millrace/" looks like our own path: connect() finds out, before anything else is asked. */
+export const isBaseUncertain = isBelow && location.pathname.indexOf("/millrace/") > 0;
+
 /** The address of the API, as commands want it: host, port and prefix. */
 export const address = () => (base.host + base.pathname).replace(/\/$/, "");
 
@@ -81,7 +84,7 @@ export const text = (path) => checked("GET", path);
 export const get = (path) => request("GET", path);
 export const send = (method, path, body) => request(method, path, body);
 
-/** The jobmanager's /config, from where it is found: a proxy's prefix may itself end in "/millrace/". */
+/** The jobmanager's /config, from where it is found. */
 export async function connect() {
   try {
     return await get("config");

@@ -1,6 +1,6 @@
 // The page: what is selected, what the jobmanager said last, and when it is asked again. Everything that is shown is made
 // from `view` by draw(), so that any answer may come at any time.
-import { ApiError, Unreachable, connect, get, hasToken, setToken } from "./api.js";
+import { ApiError, Unreachable, connect, get, hasToken, isBaseUncertain, setToken } from "./api.js";
 import { checkpointsView, remember } from "./checkpoints.js";
 import { headerView, isEnded, jobsView, taskmanagersView, troubleView } from "./cluster.js";
 import { h, show } from "./dom.js";
@@ -175,15 +175,21 @@ async function askVertex(job, at) {
 let timer = 0, isAsking = false, isAskedAgain = false, failures = 0;
 
 async function askAll() {
-  if (view.config === null)
-    view.config = await connect();
-  const cluster = Promise.all([get("overview"), get("jobs/overview"), get("taskmanagers")]).then(([overview, { jobs }, { taskmanagers }]) => {
-    Object.assign(view, { overview, jobs, taskmanagers });
+  const config = view.config === null ? connect() : Promise.resolve(view.config);
+  if (isBaseUncertain)
+    await config;
+  const jobs = get("jobs/overview");
+  const cluster = Promise.all([config, get("overview"), jobs, get("taskmanagers")]).then(([config_, overview, { jobs: list }, { taskmanagers }]) => {
+    Object.assign(view, { config: config_, overview, jobs: list, taskmanagers });
   });
-  if (view.selected === null)
-    await cluster;
+  // The first time, the job to ask for is not known before the list is there.
   select();
-  await Promise.all([cluster, view.selected !== null ? askJob(view.selected) : null]);
+  const job = view.selected !== null ? askJob(view.selected) : jobs.then(({ jobs: list }) => {
+    view.jobs = list;
+    select();
+    return view.selected !== null ? askJob(view.selected) : null;
+  });
+  await Promise.all([cluster, job]);
   select();
 }
 

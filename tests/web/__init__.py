@@ -1,0 +1,1 @@
+"""Millrace's own web page in headless Chromium: make check-web."""
