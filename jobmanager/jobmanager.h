@@ -19,6 +19,7 @@
 #include "jobmanager/core/coordinator.h"
 #include "jobmanager/operations.h"
 #include "jobmanager/program_store.h"
+#include "jobmanager/rest/java_clients.h"
 
 #include <uv.h>
 
@@ -31,6 +32,7 @@ struct jobmanager {
     struct coordinator *coordinator;
     struct rest_server *rest;
     struct prometheus_reporter *prometheus; /* NULL: off */
+    struct java_clients java_clients;
     struct pages *pages;       /* what REST serves where no route fits */
     struct program_store *programs;
     struct operations operations;

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define HTTP_ADDRESS_BYTES 16 /* IPv6; IPv4 as mapped */
+
 enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OPTIONS, HTTP_METHOD_OTHER };
 
 struct http_param {
@@ -58,6 +60,7 @@ struct http_request {
     struct str_buf body;       /* not of uploads */
     struct http_upload upload; /* upload.path NULL: none; of several files only the first is kept */
     unsigned upload_count;
+    uint8_t address[HTTP_ADDRESS_BYTES]; /* of the client */
     /* of the handler: freed in its on_destroy */
     void *user;
     /* private to common/http */

@@ -123,6 +123,7 @@ static void *on_request_line(void *context, const char *target, struct MHD_Conne
     exchange->request.on_replied = on_replied;
     exchange->server = server;
     exchange->connection = http_connection_of(mhd);
+    memcpy(exchange->request.address, &exchange->connection->address, HTTP_ADDRESS_BYTES);
     exchange->next = &server->exchanges;
     exchange->previous = server->exchanges.previous;
     exchange->previous->next = server->exchanges.previous = exchange;

@@ -124,7 +124,7 @@ static int64_t last_modification_ms(const struct job *job)
     return last;
 }
 
-static json_t *job_overview(const struct job *job, int64_t now_ms)
+static json_t *job_overview(const struct job *job, int64_t now_ms, bool has_new_members)
 {
     static const struct {
         const char *name;
@@ -151,8 +151,8 @@ static json_t *job_overview(const struct job *job, int64_t now_ms)
     put_text(json, "state", job_state_name(job->state));
     put_int(json, "last-modification", last_modification_ms(job));
     put_json(json, "tasks", tasks);
-    /* Clients of version 2 insist on it. */
-    put_int(json, "pending-operators", 0);
+    if (has_new_members)
+        put_int(json, "pending-operators", 0); /* a job's graph is complete when it starts */
     return json;
 }
 
@@ -160,9 +160,10 @@ void handle_jobs_overview(struct jobmanager *jobmanager, struct rest_request *re
 {
     const struct hash_map *jobs = &jobmanager->coordinator->jobs;
     int64_t now_ms = jobmanager_now_ms(jobmanager);
+    bool has_new_members = java_clients_want_new_members(&jobmanager->java_clients, request->http, now_ms);
     json_t *list = json_array();
     for (size_t i = 0; i < jobs->count; i++)
-        json_array_append_new(list, job_overview(jobs->entries[i].value, now_ms));
+        json_array_append_new(list, job_overview(jobs->entries[i].value, now_ms, has_new_members));
     json_t *json = json_object();
     put_json(json, "jobs", list);
     rest_reply_json(request, 200, json);

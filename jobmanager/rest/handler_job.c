@@ -387,6 +387,6 @@ void handle_job_submit_refused(struct jobmanager *jobmanager, struct rest_reques
 {
     (void)jobmanager;
     rest_reply_error(request, 400,
-                     EX_REST ": Serialized Java job graphs cannot run here. Upload a program with POST /jars/upload and start it with "
-                             "POST /jars/:jarid/run.\n");
+                     EX_REST ": Serialized Java job graphs cannot run here: this is Millrace, whose programs are shared objects. Start one with "
+                             "its own command line (flink run program.so), or with POST /jars/upload and POST /jars/:jarid/run.\n");
 }
