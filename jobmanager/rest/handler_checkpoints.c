@@ -8,9 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Until the last acknowledgement, as in the summary: what comes then, writing the metadata, is nobody's waiting. */
 static int64_t duration_ms(const struct checkpoint *checkpoint, int64_t now_ms)
 {
-    int64_t end = checkpoint->complete_ms >= 0 ? checkpoint->complete_ms : checkpoint->failure_ms >= 0 ? checkpoint->failure_ms : now_ms;
+    if (checkpoint->complete_ms >= 0)
+        return checkpoint->latest_ack_ms > 0 ? checkpoint->latest_ack_ms - checkpoint->trigger_ms : 0;
+    int64_t end = checkpoint->failure_ms >= 0 ? checkpoint->failure_ms : now_ms;
     return end - checkpoint->trigger_ms;
 }
 
