@@ -163,6 +163,15 @@ static void add_full_names(json_t *values)
     }
 }
 
+static json_int_t fired_timers(const json_t *report)
+{
+    const json_t *operators = json_object_get(report, "operators");
+    json_int_t sum = 0;
+    for (size_t i = 0; i < json_array_size(operators); i++)
+        sum += json_integer_value(json_object_get(json_array_get(operators, i), "fired_timers"));
+    return sum;
+}
+
 static json_t *task_values(const json_t *report, bool has_inputs)
 {
     json_t *values = json_object();
@@ -172,6 +181,7 @@ static json_t *task_values(const json_t *report, bool has_inputs)
         if (is_value(value) && strcmp(name, "execution") != 0)
             json_object_set(values, name, value);
     }
+    set_integer(values, "numFiredTimers", fired_timers(report));
     if (!has_inputs)
         json_object_del(values, "currentInputWatermark");
     add_full_names(values);

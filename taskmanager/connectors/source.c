@@ -45,7 +45,7 @@ struct error *source_init(struct source *source, const struct op_vtable *vtable,
     *source = (struct source){.op = {.vtable = vtable, .ctx = ctx},
                               .reader = reader,
                               .is_ready = true,
-                              .emitted_watermark = TIME_MIN,
+                              .emitted_watermark = TIME_MIN, .emitted_event_time = TIME_MIN,
                               .last_malformed_ms = -1};
     TRY(parse_on_error(ctx->spec->options, reader, &source->on_malformed));
     TRY(watermark_options_parse(json_object_get(ctx->spec->options, "watermark"), schema, &source->watermark));
@@ -222,6 +222,8 @@ struct error *source_flush(struct source *source)
         first = source->runs.items[i].end_row;
     }
     vec_clear(&source->runs);
+    source->emitted_ms = source->poll_ms;
+    source->emitted_event_time = batch->event_time != NULL && batch->row_count > 0 ? batch->event_time[batch->row_count - 1] : TIME_MIN;
     TRY(emit(source, batch));
     return source->watermark.interval_ms == 0 ? send_watermark(source) : NULL;
 }
@@ -316,6 +318,8 @@ struct error *source_poll(struct op *op, uint32_t max_rows, enum source_status *
     struct source *source = (struct source *)op;
     *status = SOURCE_MORE;
     source->poll_ms = clock_now_ms();
+    if (source->emitted_ms == 0)
+        source->emitted_ms = source->poll_ms;
     TRY(source->reader->read(source, max_rows, status));
     TRY(source_flush(source));
     return tick(source, *status != SOURCE_MORE);
@@ -430,6 +434,18 @@ static json_t *describe_split(const struct source *source, const struct source_s
     return json;
 }
 
+/* Figures that grow by themselves. */
+static void describe_lags(const struct source *source, json_t *metrics)
+{
+    int64_t now_ms = clock_now_ms();
+    if (source->emitted_ms != 0)
+        json_object_set_new(metrics, "sourceIdleTime", json_integer(now_ms > source->emitted_ms ? now_ms - source->emitted_ms : 0));
+    if (source->emitted_event_time != TIME_MIN)
+        json_object_set_new(metrics, "currentEmitEventTimeLag", json_integer(source->emitted_ms - source->emitted_event_time));
+    if (source->emitted_watermark > TIME_MIN)
+        json_object_set_new(metrics, "watermarkLag", json_integer(now_ms - source->emitted_watermark));
+}
+
 void source_describe(struct op *op, json_t *report)
 {
     const struct source *source = (const struct source *)op;
@@ -439,6 +455,7 @@ void source_describe(struct op *op, json_t *report)
     json_object_set_new(report, "splits", splits);
     json_object_set_new(report, "is_ready", json_boolean(source->is_ready));
     json_object_set_new(report, "last_unparsable", json_integer(source->last_malformed_ms));
+    describe_lags(source, json_object_get(report, "metrics"));
 }
 
 /* ---- malformed records ---- */

@@ -98,6 +98,8 @@ struct source {
     uint64_t run_bytes;
     int64_t poll_ms;            /* wall clock of the last poll: the time of the records that it gave */
     int64_t last_malformed_ms;  /* -1: none in this attempt */
+    int64_t emitted_ms;         /* poll_ms of the last records that were emitted; before them, of the first poll */
+    int64_t emitted_event_time; /* of the last record; TIME_MIN: it had none */
     int64_t emitted_watermark;
     int64_t next_watermark_ns;
     int64_t idle_clock_ns;    /* when the idleness clock last looked */

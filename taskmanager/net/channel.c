@@ -280,6 +280,16 @@ void channel_release(struct channel *channel)
     pthread_mutex_unlock(&channel->lock);
 }
 
+void channel_fill_add(struct channel_fill *fill, const struct channel *channel)
+{
+    size_t bytes = atomic_load(&channel->bytes);
+    bool is_bounded = channel->bytes_max != SIZE_MAX;
+    fill->batches += atomic_load(&channel->batches);
+    fill->batches_max += channel->batches_max;
+    fill->bytes += bytes;
+    fill->bytes_max += is_bounded ? channel->bytes_max : bytes > CHANNEL_BYTES_MAX ? bytes : CHANNEL_BYTES_MAX;
+}
+
 double channel_usage(const struct channel *channel)
 {
     double batches = (double)atomic_load(&channel->batches) / (double)channel->batches_max;

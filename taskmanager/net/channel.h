@@ -44,6 +44,7 @@ struct channel {
     uint32_t batches_max;
     size_t bytes_max;
     bool is_remote; /* the consumer is in another process; set before the channel is shared */
+    bool is_from_remote; /* the producer is; set likewise */
 
     /* read without the lock as a hint; written under it */
     atomic_uint queued;  /* elements */
@@ -106,6 +107,12 @@ bool channel_capture_ended(struct channel *channel, uint64_t checkpoint_id, stru
 void channel_break(struct channel *channel, struct error *err);
 /* The consumer will not pop again: drops what is queued and everything that comes. */
 void channel_release(struct channel *channel);
+/* What waits and what may wait, summed up. Any thread; a channel without a bound of bytes counts as one of CHANNEL_BYTES_MAX. */
+struct channel_fill {
+    uint64_t batches, batches_max;
+    uint64_t bytes, bytes_max;
+};
+void channel_fill_add(struct channel_fill *fill, const struct channel *channel);
 /* 0 to 1: how full. */
 double channel_usage(const struct channel *channel);
 

@@ -245,6 +245,7 @@ static void gate_take(struct input_gate *gate, uint32_t index, struct element *e
         out->type = GATE_BATCH;
         out->batch = element->as.rows.batch;
         out->batch_bytes = element->as.rows.bytes;
+        out->is_remote = channel->channel->is_from_remote;
         gate->pending_bytes += element->as.rows.bytes;
         break;
     case ELEMENT_WATERMARK:
@@ -419,6 +420,26 @@ uint32_t input_gate_channel_count(const struct input_gate *gate)
 const struct channel_key *input_gate_channel_key(const struct input_gate *gate, uint32_t channel)
 {
     return &gate->channels[channel].channel->key;
+}
+
+double input_gate_remote_usage(const struct input_gate *gate)
+{
+    double sum = 0;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < gate->channel_count; i++) {
+        if (!gate->channels[i].channel->is_from_remote)
+            continue;
+        sum += channel_usage(gate->channels[i].channel);
+        count++;
+    }
+    return count == 0 ? 0 : sum / count;
+}
+
+void input_gate_fill_add(const struct input_gate *gate, bool remote_only, struct channel_fill *fill)
+{
+    for (uint32_t i = 0; i < gate->channel_count; i++)
+        if (!remote_only || gate->channels[i].channel->is_from_remote)
+            channel_fill_add(fill, gate->channels[i].channel);
 }
 
 double input_gate_usage(const struct input_gate *gate)

@@ -38,6 +38,7 @@ struct gate_event {
     uint32_t edge;    /* the vertex's input: job_graph_vertex_inputs */
     struct batch *batch; /* owned by the caller */
     size_t batch_bytes;
+    bool is_remote;      /* the batch came from another process */
     int64_t watermark;
     bool is_idle;
     struct barrier barrier; /* owned by the caller */
@@ -80,5 +81,9 @@ uint32_t input_gate_channel_count(const struct input_gate *gate);
 const struct channel_key *input_gate_channel_key(const struct input_gate *gate, uint32_t channel);
 /* The mean of the channels' usage. Any thread. */
 double input_gate_usage(const struct input_gate *gate);
+/* The same of channels from other processes; 0 when there are none. Any thread. */
+double input_gate_remote_usage(const struct input_gate *gate);
+/* Adds what waits in the channels; remote_only: in those from other processes. Any thread. */
+void input_gate_fill_add(const struct input_gate *gate, bool remote_only, struct channel_fill *fill);
 
 #endif

@@ -351,6 +351,7 @@ struct channel *net_client_open(struct net_client *client, const char *taskmanag
     input->client = client;
     /* Our waker is called when the queue falls below half the credit: early enough that the producer does not run dry. */
     input->channel = channel_create(key, credit > 1 ? (credit + 1) / 2 : 1, SIZE_MAX);
+    input->channel->is_from_remote = true;
     input->schema = schema;
     input->number = (uint32_t)client->inputs.count;
     input->give_up_at_ms = clock_mono_ms() + client->options.request_timeout_ms;

@@ -230,6 +230,12 @@ static struct error *on_emit_idle(struct chain_output *output, bool is_idle)
     return result_partition_broadcast((struct result_partition *)output, (struct element){.type = ELEMENT_IDLE, .as.is_idle = is_idle});
 }
 
+void result_partition_fill_add(const struct result_partition *partition, struct channel_fill *fill)
+{
+    for (uint32_t i = 0; i < partition->channel_count; i++)
+        channel_fill_add(fill, partition->channels[i].channel);
+}
+
 double result_partition_usage(const struct result_partition *partition)
 {
     double usage = 0;

@@ -38,6 +38,8 @@ bool result_partition_has_unflushed(const struct result_partition *partition);
 MUST_CHECK struct error *result_partition_broadcast(struct result_partition *partition, struct element event);
 /* The fullest channel, 0 to 1. */
 double result_partition_usage(const struct result_partition *partition);
+/* Adds what waits in the channels. Any thread. */
+void result_partition_fill_add(const struct result_partition *partition, struct channel_fill *fill);
 
 /* Elements for another process wait in a channel that somebody still reads. Any thread. */
 bool result_partition_has_undelivered(const struct result_partition *partition);

@@ -119,6 +119,8 @@ int64_t op_current_watermark(const struct op *op);
 void op_wake_at(struct op *op, int64_t time_ms);
 /* True while the task could not go on because of back pressure during this poll interval: idleness clocks stand still. */
 int64_t op_blocked_ns_total(const struct op *op);
+/* So many timers fired (a window of a key counts as one). */
+void op_count_timers(struct op *op, uint64_t count);
 /* A counter or gauge under Flink's name that shows in this operator's metrics; borrowed name. */
 void op_metric_set(struct op *op, const char *name, double value);
 

@@ -214,6 +214,7 @@ static struct error *fire(struct op_process *self, enum timer_domain domain, int
     int64_t time;
     user_context_enter(context);
     while (context->error == NULL && !op_is_aborting(&self->op) && timer_service_pop(context->timers, domain, until, &key, &time)) {
+        op_count_timers(&self->op, 1);
         if (context->function->call.process.on_timer == NULL)
             continue;
         user_context_set_key(context, &key);

@@ -150,13 +150,16 @@ static struct error *pane_fire(struct op_window *self, struct pane *pane)
     struct state_iterator iterator;
     const struct state_entry *entry;
     pane->is_fired = true;
+    uint64_t fired = 0;
     window_function_enter(function);
     state_iterator_init(&iterator, pane->table);
     while (!user_context_has_failed(&function->context) && state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {
+        fired++;
         struct state_key key = {state_entry_key(entry), entry->key_length, entry->key_group, entry->hash};
         window_function_emit(function, &key, entry->data, entry->value_length, &window);
     }
     state_iterator_finish(&iterator);
+    op_count_timers(&self->base.op, fired);
     return window_function_leave(function);
 }
 

@@ -237,8 +237,10 @@ static struct error *fire(struct op_window_session *self, enum timer_domain doma
     if (timer_service_next(self->timers, domain) > until)
         return NULL;
     window_function_enter(function);
-    while (!user_context_has_failed(&function->context) && timer_service_pop(self->timers, domain, until, &key, &time))
+    while (!user_context_has_failed(&function->context) && timer_service_pop(self->timers, domain, until, &key, &time)) {
+        op_count_timers(&self->base.op, 1);
         key_due(self, &key, time);
+    }
     return window_function_leave(function);
 }
 

@@ -283,6 +283,11 @@ int64_t op_blocked_ns_total(const struct op *op)
     return clock != NULL ? task_clock_blocked_ns(clock) : 0;
 }
 
+void op_count_timers(struct op *op, uint64_t count)
+{
+    op_node(op)->fired_timers += count;
+}
+
 void op_metric_set(struct op *op, const char *name, double value)
 {
     struct chain_node *node = op_node(op);

@@ -391,8 +391,10 @@ static json_t *node_metrics(const struct chain_node *node)
     json_t *json = json_object();
     json_object_set_new(json, "operator", json_string(id_format(node->ctx.spec->id).hex));
     json_object_set_new(json, "name", json_string(node->ctx.spec->name));
+    json_object_set_new(json, "type", json_string(node->ctx.spec->type));
     json_object_set_new(json, "books", books_to_json(&node->books));
     json_object_set_new(json, "metrics", metrics);
+    json_object_set_new(json, "fired_timers", json_integer((json_int_t)node->fired_timers));
     json_object_set_new(json, "watermark_in", json_integer(node->watermark));
     json_object_set_new(json, "watermark_out", json_integer(node->watermark_out));
     json_object_set_new(json, "watermark_out_since", json_integer(node->watermark_out_ms));

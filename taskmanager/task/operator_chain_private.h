@@ -47,6 +47,7 @@ struct chain_node {
     int64_t wake_at_ms;
     int64_t row_ns; /* what a row of the last batch took, back pressure included; not of operators that hand back */
     VEC(struct in_flight_item) held; /* input that waits for the task's next slice, in order of arrival; origin: the input */
+    uint64_t fired_timers;
     VEC(struct chain_metric) metrics;
 };
 

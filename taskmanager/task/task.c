@@ -253,6 +253,7 @@ static void *task_thread_main(void *arg)
     snprintf(thread_name, sizeof thread_name, "%.15s", task->name);
     pthread_setname_np(pthread_self(), thread_name);
     task_clock_start(&task->clock, TASK_TIME_BUSY);
+    atomic_store(&task->started_ns, clock_mono_ns());
     op_monitor_start(task->monitor);
     task_switch_state(task, TASK_INITIALIZING, NULL);
     struct error *err = task_create_chain(task);
@@ -260,6 +261,7 @@ static void *task_thread_main(void *arg)
         err = task_restore_in_flight(task);
     if (err == NULL) {
         task_publish_operators(task);
+        atomic_store(&task->initialized_ns, clock_mono_ns());
         task_switch_state(task, TASK_RUNNING, NULL);
         err = task_run(task);
     }

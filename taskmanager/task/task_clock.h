@@ -21,6 +21,7 @@ struct task_clock {
     atomic_int state;
     atomic_llong since_ns;
     atomic_llong total_ns[TASK_TIME_COUNT];
+    atomic_llong longest_ns[TASK_TIME_COUNT]; /* in one go, since it was taken */
 };
 
 static inline void task_clock_start(struct task_clock *clock, enum task_time state)
@@ -39,6 +40,8 @@ static inline enum task_time task_clock_switch(struct task_clock *clock, enum ta
     atomic_store_explicit(&clock->sequence, sequence + 1, memory_order_seq_cst);
     atomic_store_explicit(&clock->total_ns[before], atomic_load_explicit(&clock->total_ns[before], memory_order_relaxed) + spent,
                           memory_order_seq_cst);
+    if (spent > atomic_load_explicit(&clock->longest_ns[before], memory_order_relaxed))
+        atomic_store_explicit(&clock->longest_ns[before], spent, memory_order_relaxed);
     atomic_store_explicit(&clock->since_ns, now, memory_order_seq_cst);
     atomic_store_explicit(&clock->state, (int)state, memory_order_seq_cst);
     atomic_store_explicit(&clock->sequence, sequence + 2, memory_order_seq_cst);
@@ -68,6 +71,15 @@ static inline void task_clock_read(struct task_clock *clock, int64_t totals_ns[T
             totals_ns[state] += now - since;
         return;
     }
+}
+
+/* Any thread: the longest time in one go since the call before, a time that goes on now included. */
+static inline int64_t task_clock_take_longest_ns(struct task_clock *clock, enum task_time state)
+{
+    int64_t longest = atomic_exchange_explicit(&clock->longest_ns[state], 0, memory_order_relaxed);
+    int64_t since = atomic_load(&clock->since_ns);
+    int64_t goes_on = since != 0 && atomic_load(&clock->state) == (int)state ? clock_mono_ns() - since : 0;
+    return goes_on > longest ? goes_on : longest;
 }
 
 static inline int64_t task_clock_blocked_ns(struct task_clock *clock)

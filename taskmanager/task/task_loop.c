@@ -132,6 +132,7 @@ struct error *task_run_mails(struct task *task)
         vec_remove(&task->mail, 0);
         atomic_fetch_sub(&task->mail_count, 1);
         pthread_mutex_unlock(&task->mail_lock);
+        atomic_fetch_add_explicit(&task->mails_run, 1, memory_order_relaxed);
         TRY(mail.run(task, mail.arg));
     }
     return NULL;
@@ -247,6 +248,11 @@ static struct error *task_process_batch(struct task *task, const struct gate_eve
     int64_t start_ns = clock_mono_ns(), start_blocked_ns = atomic_load_explicit(blocked_ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&task->rows_in, event->batch->row_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&task->bytes_in, event->batch_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&task->batches_in, 1, memory_order_relaxed);
+    if (event->is_remote) {
+        atomic_fetch_add_explicit(&task->bytes_in_remote, event->batch_bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&task->batches_in_remote, 1, memory_order_relaxed);
+    }
     struct error *err = operator_chain_process(task->chain, event->edge, event->batch);
     batch_unref(event->batch);
     task_account_rows(task, start_ns, start_blocked_ns);

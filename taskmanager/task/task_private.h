@@ -3,6 +3,7 @@
 #define MILLRACE_TASK_TASK_PRIVATE_H
 
 #include "taskmanager/task/op_monitor.h"
+#include "taskmanager/task/mail_latency.h"
 #include "taskmanager/task/task.h"
 #include "taskmanager/task/time_histogram.h"
 #include "taskmanager/time/watermark_valve.h"
@@ -45,11 +46,20 @@ struct task {
     struct op_monitor *monitor;
     atomic_ullong rows_in;
     atomic_ullong bytes_in;
+    atomic_ullong bytes_in_remote;
+    atomic_ullong batches_in;
+    atomic_ullong batches_in_remote;
+    atomic_ullong mails_run;
+    struct mail_latency mail_latency;
+    atomic_llong started_ns;      /* monotonic; 0: not yet, as the next one */
+    atomic_llong initialized_ns;
     atomic_llong alignment_ns_last;
     atomic_llong start_delay_ns_last;
     struct time_histogram sync_times;           /* of snapshots on the task thread */
     struct time_histogram batch_times;          /* of input batches, waits for output excluded */
     struct time_histogram snapshot_batch_times; /* those of them that ran while a worker held a snapshot: page copies */
+    uint64_t mails_reported;   /* in the report before; its thread's own */
+    int64_t mails_reported_ns;
     pthread_mutex_t metrics_lock;
     json_t *operators;         /* as last published */
 

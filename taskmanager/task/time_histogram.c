@@ -58,7 +58,7 @@ void time_histogram_put_json(const struct time_histogram *histogram, const char 
     static const struct {
         const char *suffix;
         double quantile;
-    } quantiles[] = {{"median", 0.5}, {"p95", 0.95}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1}};
+    } quantiles[] = {{"median", 0.5}, {"p75", 0.75}, {"p95", 0.95}, {"p98", 0.98}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1}};
     char text[96];
     snprintf(text, sizeof text, "%s_count", name);
     json_object_set_new(json, text, json_integer((json_int_t)atomic_load_explicit(&histogram->count, memory_order_relaxed)));

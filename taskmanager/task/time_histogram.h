@@ -19,7 +19,7 @@ struct time_histogram {
 void time_histogram_add(struct time_histogram *histogram, int64_t ns);
 /* The upper bound of the bucket in which the quantile (0..1) lies, never more than the maximum; 0 when empty. */
 int64_t time_histogram_quantile_ns(const struct time_histogram *histogram, double quantile);
-/* name_count, name_median, name_p95, name_p99, name_p999 and name_max in microseconds (Flink's suffixes of histograms). */
+/* name_count, name_median, name_p75, _p95, _p98, _p99, _p999 and _max in microseconds (Flink's suffixes of histograms). */
 void time_histogram_put_json(const struct time_histogram *histogram, const char *name, json_t *json);
 
 #endif

@@ -33,6 +33,7 @@ struct kafka_sink_committer {
     struct kafka_committable *epoch; /* rows since the last barrier; NULL: none */
     int64_t start_seconds;
     bool has_ended;
+    uint64_t sent_bytes; /* handed over, in this attempt */
 };
 
 static struct kafka_sink_committer *self_of(struct op *op)
@@ -180,9 +181,11 @@ static struct error *committer_process(struct op *op, uint32_t input, struct bat
         kafka_committable_add_row(self->epoch, key, key_views[row].length, value, value_length);
         uint64_t digest = XXH3_64bits(value, value_length);
         self->epoch->digest += digest;
+        self->sent_bytes += key_views[row].length + value_length;
         op->ctx->books->digest += digest;
     }
     op->ctx->books->rows_written += batch->row_count;
+    op_metric_set(op, "numBytesSend", (double)self->sent_bytes);
     return NULL;
 }
 

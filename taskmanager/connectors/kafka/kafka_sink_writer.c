@@ -32,6 +32,8 @@ struct kafka_sink_writer {
     rd_kafka_t *producer; /* NULL with exactly-once */
     rd_kafka_topic_t *topic;
     rd_kafka_resp_err_t failure; /* of a delivery */
+    uint64_t error_count; /* deliveries that failed */
+    uint64_t sent_bytes;
     struct batch_builder *builder; /* exactly-once */
     struct str_buf value;
     struct str_buf key;
@@ -51,6 +53,7 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
 {
     (void)producer;
     struct kafka_sink_writer *self = opaque;
+    self->error_count += message->err != RD_KAFKA_RESP_ERR_NO_ERROR;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
         self->failure = message->err;
     else
@@ -235,6 +238,7 @@ static struct error *produce(struct kafka_sink_writer *self, struct span key)
                             self->op.ctx->is_aborting, &self->op));
     self->op.ctx->books->rows_written++;
     self->op.ctx->books->digest += XXH3_64bits(str_buf_text(&self->value), self->value.length);
+    self->sent_bytes += self->value.length + key.length;
     return NULL;
 }
 
@@ -252,6 +256,8 @@ static struct error *write_rows(struct kafka_sink_writer *self, const struct bat
     }
     rd_kafka_poll(self->producer, 0);
     follow_delivery(self);
+    op_metric_set(&self->op, "numBytesSend", (double)self->sent_bytes);
+    op_metric_set(&self->op, "numRecordsSendErrors", (double)self->error_count);
     return take_failure(self);
 }
 

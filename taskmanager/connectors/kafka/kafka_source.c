@@ -50,6 +50,8 @@ struct kafka_source {
     char last_trouble[256]; /* the client's last error; "": none */
     int64_t silence_ms;     /* for kafka_liveness_update */
     int64_t next_metrics_ms;
+    uint64_t commits_succeeded, commits_failed;
+    uint64_t restored_records, restored_bytes; /* in the books when the task started */
     int64_t next_commit_ms;
     struct kafka_log_limit log_limit;
 };
@@ -120,7 +122,10 @@ static void on_commit(rd_kafka_t *client, rd_kafka_resp_err_t code, rd_kafka_top
 {
     (void)client;
     struct kafka_source *self = opaque;
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET) {
+    bool is_committed = code == RD_KAFKA_RESP_ERR_NO_ERROR || code == RD_KAFKA_RESP_ERR__NO_OFFSET;
+    self->commits_succeeded += is_committed;
+    self->commits_failed += !is_committed;
+    if (!is_committed) {
         kafka_log_limited(&self->log_limit, "could not commit offsets to the group (checkpoints have them): %s", rd_kafka_err2str(code));
         return;
     }
@@ -259,6 +264,7 @@ static struct error *add_partition(struct kafka_source *self, const char *topic_
     struct kafka_split *split = kafka_topic_add_split(topic, partition, source_split);
     split->next_offset = start_offset;
     split->stop_offset = stop_offset;
+    op_metric_set(&self->source.op, split->committed_metric, -1);
     size_t length;
     const void *position = source_split_restored_position(source_split, &length);
     if (position != NULL)
@@ -334,15 +340,24 @@ static void commit_offsets(struct kafka_source *self, rd_kafka_topic_partition_l
     rd_kafka_topic_partition_list_destroy(offsets);
 }
 
+static uint64_t consumed_bytes(const struct books *books)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < books->split_count; i++)
+        bytes += books->splits[i].bytes;
+    return bytes;
+}
+
 static void report(struct kafka_source *self)
 {
+    const struct books *books = self->source.op.ctx->books;
     int64_t pending = 0, lag_max = 0;
     for (size_t i = 0; i < self->source.splits.count; i++) {
         const struct kafka_split *split = self->source.splits.items[i]->user;
         int64_t low, high;
+        op_metric_set(&self->source.op, split->offset_metric, split->next_offset < 0 ? -1 : (double)(split->next_offset - 1));
         if (split->next_offset < 0)
             continue;
-        op_metric_set(&self->source.op, split->offset_metric, (double)(split->next_offset - 1));
         if (rd_kafka_get_watermark_offsets(self->client, split->topic->name, split->partition, &low, &high) != RD_KAFKA_RESP_ERR_NO_ERROR ||
             high < split->next_offset)
             continue;
@@ -351,8 +366,20 @@ static void report(struct kafka_source *self)
     }
     if (self->source.is_ready && self->source.op.ctx->books->rows_read == 0 && pending == 0)
         kafka_discovery_look_around(self->discovery);
-    op_metric_set(&self->source.op, "pendingRecords", (double)pending);
-    op_metric_set(&self->source.op, "records-lag-max", (double)lag_max);
+    const struct {
+        const char *name;
+        double value;
+    } metrics[] = {
+        {"pendingRecords", (double)pending},
+        {"KafkaSourceReader.commitsSucceeded", (double)self->commits_succeeded},
+        {"KafkaSourceReader.commitsFailed", (double)self->commits_failed},
+        {"KafkaSourceReader.KafkaConsumer.records-lag-max", (double)lag_max},
+        {"KafkaSourceReader.KafkaConsumer.assigned-partitions", (double)self->source.splits.count},
+        {"KafkaSourceReader.KafkaConsumer.records-consumed-total", (double)(books->rows_read - self->restored_records)},
+        {"KafkaSourceReader.KafkaConsumer.bytes-consumed-total", (double)(consumed_bytes(books) - self->restored_bytes)},
+    };
+    for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++)
+        op_metric_set(&self->source.op, metrics[i].name, metrics[i].value);
 }
 
 static void do_chores(struct kafka_source *self)
@@ -554,6 +581,8 @@ static struct error *kafka_open(struct op *op)
 {
     struct kafka_source *self = self_of(op);
     static const uint64_t one = 1;
+    self->restored_records = op->ctx->books->rows_read;
+    self->restored_bytes = consumed_bytes(op->ctx->books);
     if (self->options.dead_letter_topic != NULL)
         TRY(kafka_dead_letter_create(self->options.properties, self->options.dead_letter_topic, op->ctx->is_aborting,
                                      &self->dead_letter));
