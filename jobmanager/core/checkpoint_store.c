@@ -147,6 +147,17 @@ static void subsume(struct turn *turn, struct job *job, size_t index)
     retained_remove(job, index);
 }
 
+/* Claimed, what the job was started from counts as the oldest of its checkpoints. */
+static void subsume_initial(struct turn *turn, struct job *job)
+{
+    job->owns_initial = false;
+    turn_log(turn, LOG_INFO, "CheckpointCoordinator", "Checkpoint or savepoint %s, which job %s was started from and has claimed, is subsumed.",
+             job->initial_path, id_format(job->id).hex);
+    checkpoint_delete_directory(turn, job, 0, job->initial_path);
+    json_decref(job->initial_metadata);
+    job->initial_metadata = NULL;
+}
+
 void checkpoint_retain(struct turn *turn, struct checkpoint *checkpoint)
 {
     struct job *job = checkpoint->job;
@@ -161,6 +172,8 @@ void checkpoint_retain(struct turn *turn, struct checkpoint *checkpoint)
     uint32_t limit = job->settings.checkpoint_num_retained > 0 ? job->settings.checkpoint_num_retained : 1;
     while (job->retained.count > limit)
         subsume(turn, job, 0);
+    if (job->owns_initial && job->retained.count >= limit)
+        subsume_initial(turn, job);
 }
 
 void checkpoint_mark_damaged(struct turn *turn, struct job *job, uint64_t checkpoint_id, const char *what)

@@ -761,6 +761,9 @@ void checkpoints_job_ended(struct turn *turn, struct job *job)
         turn_delete(turn, job, 0, directory);
         free(directory);
     }
+    if (job->owns_initial && !keeps)
+        turn_delete(turn, job, 0, job->initial_path);
+    job->owns_initial = false;
     for (size_t i = 0; i < job->deferred_deletes.count; i++)
         free(job->deferred_deletes.items[i].directory);
     vec_finish(&job->deferred_deletes);

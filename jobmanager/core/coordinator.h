@@ -232,6 +232,7 @@ struct job {
     char *initial_path;
     bool initial_is_damaged;
     bool initial_is_savepoint;
+    bool owns_initial;                  /* claimed: deleted when newer checkpoints subsume it, or with the job's own */
     uint64_t restore_checkpoint_id;     /* what the current epoch was restored from; 0 none */
     struct restart_state restart;
     int64_t restart_at_ms;              /* RESTARTING: the timer; INT64_MAX while tasks still live */
@@ -332,6 +333,7 @@ struct event {
             const json_t *savepoint_metadata; /* what the shell read from there; NULL when it failed */
             const struct error *savepoint_error; /* why; the job then becomes FAILED (JobInitializationException) */
             bool allow_non_restored;
+            bool claims_savepoint;            /* it is the job's from now on, like a checkpoint of its own */
         } job_submitted;
         struct {
             struct id job;

@@ -102,7 +102,7 @@ void cluster_settings_read(const struct config *config, struct cluster_settings 
         .job_store_expiration_ms = config_ms(config, OPTION_JOBSTORE_EXPIRATION),
         .attempts_history_size = limited(config_int(config, OPTION_ATTEMPTS_HISTORY_SIZE)),
         .exception_history_size = limited(config_int(config, OPTION_EXCEPTION_HISTORY_SIZE)),
-        .checkpoint_history_size = limited(config_int(config, OPTION_CHECKPOINT_HISTORY_SIZE)),
+        .checkpoint_history_size = limited(config_int(config, OPTION_CHECKPOINT_HISTORY_SIZE) + CHECKPOINT_DETAILS_MORE),
     };
     if (out->start_up_period_ms < 0)
         out->start_up_period_ms = out->slot_request_timeout_ms;

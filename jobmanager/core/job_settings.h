@@ -28,6 +28,9 @@ struct job_settings {
     int64_t cancellation_timeout_ms;      /* task.cancellation.timeout: the agent kills then, the core asks for it a little later */
 };
 
+/* Checkpoints whose details can still be asked for after they have left the list: a list on a screen is older than the next click. */
+#define CHECKPOINT_DETAILS_MORE 60
+
 struct cluster_settings {
     int64_t heartbeat_interval_ms;        /* heartbeat.interval, 10 s */
     int64_t heartbeat_timeout_ms;         /* heartbeat.timeout, 50 s */
@@ -39,7 +42,7 @@ struct cluster_settings {
     int64_t job_store_expiration_ms;      /* jobstore.expiration-time (seconds), 1 h */
     uint32_t attempts_history_size;       /* jobmanager.execution.attempts-history-size, 16 */
     uint32_t exception_history_size;      /* web.exception-history-size, 16 */
-    uint32_t checkpoint_history_size;     /* web.checkpoints.history, 10 */
+    uint32_t checkpoint_history_size;     /* web.checkpoints.history, 10, and CHECKPOINT_DETAILS_MORE */
 };
 
 /* config: the job's layer over the cluster's. */

@@ -37,6 +37,7 @@ static struct error *submission_restore(struct turn *turn, struct job *job, cons
     TRY(restore_check(turn, job, metadata, path, event->job_submitted.allow_non_restored));
     job->initial_metadata = json_keep(metadata);
     job->initial_path = heap_strdup(path);
+    job->owns_initial = event->job_submitted.claims_savepoint;
     const char *kind = json_string_value(json_object_get(metadata, "kind"));
     job->initial_is_savepoint = kind == NULL || strcmp(kind, "checkpoint") != 0;
     /* Ids go on after the savepoint's, as in Flink. */

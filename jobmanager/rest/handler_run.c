@@ -30,6 +30,7 @@ struct run {
     struct id job_id;
     char *savepoint_path; /* NULL */
     bool allow_non_restored;
+    bool claims_savepoint;
     char *held_sha256;    /* the blob that this request holds */
     struct job_graph *graph;
 };
@@ -152,7 +153,7 @@ static bool take_restore(struct run *run, json_t *body)
     const char *allow = rest_query_param(run->request, "allowNonRestoredState");
     const char *configured = json_string_value(json_object_get(run->config, option_key(OPTION_SAVEPOINT_PATH)));
     const char *ignore = json_string_value(json_object_get(run->config, option_key(OPTION_SAVEPOINT_IGNORE_UNCLAIMED)));
-    const char *mode = NULL;
+    const char *mode = json_string_value(json_object_get(run->config, option_key(OPTION_RESTORE_MODE)));
     run->allow_non_restored = (allow != NULL && strcmp(allow, "true") == 0) || (ignore != NULL && strcmp(ignore, "true") == 0);
     if (path == NULL)
         path = configured;
@@ -163,6 +164,8 @@ static bool take_restore(struct run *run, json_t *body)
         return false;
     if (path != NULL && path[0] != '\0')
         run->savepoint_path = heap_strdup(path);
+    /* LEGACY is Flink's old way, which leaves the savepoint alone as well: nothing here shares files with it. */
+    run->claims_savepoint = mode != NULL && strcmp(mode, "CLAIM") == 0;
     if (mode == NULL || strcmp(mode, "NO_CLAIM") == 0 || strcmp(mode, "CLAIM") == 0 || strcmp(mode, "LEGACY") == 0)
         return true;
     rest_reply_error(run->request, 400,
@@ -224,7 +227,8 @@ static void submit(struct run *run, const char *directory, const json_t *metadat
                                             .savepoint_path = directory != NULL ? directory : run->savepoint_path,
                                             .savepoint_metadata = metadata,
                                             .savepoint_error = err,
-                                            .allow_non_restored = run->allow_non_restored}};
+                                            .allow_non_restored = run->allow_non_restored,
+                                            .claims_savepoint = run->claims_savepoint}};
     run->graph = NULL;
     jobmanager_handle(jobmanager, &event);
     struct job *job = coordinator_job(jobmanager->coordinator, run->job_id);

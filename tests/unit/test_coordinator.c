@@ -117,13 +117,19 @@ static struct job_graph *graph(uint8_t n, uint32_t parallelism, uint8_t id2, jso
     return graph;
 }
 
-static struct job *submit(struct fixture *f, struct job_graph *graph, const char *path, const json_t *metadata, bool allow)
+static struct job *submit_claiming(struct fixture *f, struct job_graph *graph, const char *path, const json_t *metadata, bool allow, bool claims)
 {
     struct id id = graph->job_id;
     struct event event = {.kind = EVENT_JOB_SUBMITTED,
-                          .job_submitted = {.graph = graph, .savepoint_path = path, .savepoint_metadata = metadata, .allow_non_restored = allow}};
+                          .job_submitted = {.graph = graph, .savepoint_path = path, .savepoint_metadata = metadata, .allow_non_restored = allow,
+                                            .claims_savepoint = claims}};
     handle(f, &event);
     return coordinator_job(f->coordinator, id);
+}
+
+static struct job *submit(struct fixture *f, struct job_graph *graph, const char *path, const json_t *metadata, bool allow)
+{
+    return submit_claiming(f, graph, path, metadata, allow, false);
 }
 
 static void add_taskmanager(struct fixture *f, const char *id, uint64_t connection, uint32_t slots)
@@ -162,6 +168,8 @@ static void runners_gone(struct fixture *f, struct job *job)
     }
 }
 
+static int ack_in_flight; /* rows that the next acks of maps have in their channels */
+
 static void ack(struct fixture *f, struct job *job, uint32_t vertex, uint32_t subtask, uint64_t id, int rows, bool is_finished)
 {
     const struct execution *execution = job->vertices[vertex].subtasks[subtask].current;
@@ -173,12 +181,17 @@ static void ack(struct fixture *f, struct job *job, uint32_t vertex, uint32_t su
     json_t *books = json_object();
     json_object_set_new(books, operator.hex, json_pack("{s:[i,i],s:i,s:i}", "rows_in", vertex == 0 ? 0 : rows, 0, "rows_out", rows,
                                                        "rows_read", vertex == 0 ? rows : 0));
+    if (vertex > 0 && ack_in_flight > 0)
+        json_object_set_new(json_object_get(books, operator.hex), "rows_in_flight", json_pack("[i,i]", ack_in_flight, 0));
+    json_t *metrics = json_pack("{s:i,s:i,s:b}", "bytes", 50, "persisted_bytes", ack_in_flight * 8, "is_unaligned", ack_in_flight > 0);
     struct event event = {.kind = EVENT_CHECKPOINT_ACK,
                           .ack = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job->id, .epoch = job->epoch,
-                                  .checkpoint = id, .execution = execution->id, .state = state, .books = books, .is_finished = is_finished}};
+                                  .checkpoint = id, .execution = execution->id, .state = state, .books = books, .metrics = metrics,
+                                  .is_finished = is_finished}};
     handle(f, &event);
     json_decref(state);
     json_decref(books);
+    json_decref(metrics);
 }
 
 static void written(struct fixture *f, struct job *job, uint64_t id)
@@ -432,6 +445,53 @@ START_TEST(savepoint_restores_at_another_parallelism)
 }
 END_TEST
 
+/* With CLAIM the savepoint counts as the oldest checkpoint of the job: it goes when there are enough newer ones, or with them at the end.
+ * Without it nobody touches it. */
+START_TEST(claimed_savepoint_is_subsumed)
+{
+    for (int claims = 0; claims < 2; claims++) {
+        json_t *metadata = savepoint_metadata();
+        struct fixture f = fixture_create("5 min");
+        add_taskmanager(&f, "a", 1, 2);
+        struct job *job = submit_claiming(&f, graph(2, 2, 2, checkpointed("2")), "/s/x", metadata, false, claims != 0);
+        all_running(&f, job);
+        tick_to(&f, NOW + 1000);
+        complete_checkpoint(&f, job, 10);
+        ck_assert_ptr_null(find_action(&f, ACTION_DELETE_DIRECTORY)); /* the only other one so far */
+        tick_to(&f, NOW + 2000);
+        complete_checkpoint(&f, job, 10);
+        const struct action *deleted = find_action(&f, ACTION_DELETE_DIRECTORY);
+        ck_assert_int_eq(deleted != NULL, claims);
+        if (deleted != NULL)
+            ck_assert_str_eq(deleted->delete_directory.directory, "/s/x");
+        fixture_finish(&f);
+        json_decref(metadata);
+    }
+}
+END_TEST
+
+START_TEST(claimed_savepoint_goes_with_the_job)
+{
+    for (int claims = 0; claims < 2; claims++) {
+        json_t *metadata = savepoint_metadata();
+        struct fixture f = fixture_create("5 min");
+        add_taskmanager(&f, "a", 1, 2);
+        struct job *job = submit_claiming(&f, graph(2, 2, 2, checkpointed("2")), "/s/x", metadata, false, claims != 0);
+        all_running(&f, job);
+        struct event event = {.kind = EVENT_JOB_CANCEL, .job_cancel = {.job = job->id}};
+        handle(&f, &event);
+        runners_gone(&f, job);
+        ck_assert_int_eq(job->state, JOB_CANCELED);
+        const struct action *deleted = find_action(&f, ACTION_DELETE_DIRECTORY);
+        ck_assert_int_eq(deleted != NULL, claims);
+        if (deleted != NULL)
+            ck_assert_str_eq(deleted->delete_directory.directory, "/s/x");
+        fixture_finish(&f);
+        json_decref(metadata);
+    }
+}
+END_TEST
+
 START_TEST(unmatched_state_is_refused_unless_allowed)
 {
     json_t *metadata = savepoint_metadata();
@@ -485,6 +545,35 @@ START_TEST(books_that_do_not_balance_are_named)
     ck_assert(!job->books_balance);
     ck_assert(logged(&f, "The books of checkpoint 1 of job aa010000000000000000000000000000 do not balance: input 0 of Map: 1 rows were "
                          "sent and did not come"));
+    fixture_finish(&f);
+}
+END_TEST
+
+/* Rows in flight are part of the checkpoint: they were sent, and they are there. One checkpoint at a time, whatever was asked for. */
+START_TEST(unaligned_books_balance_with_rows_in_flight)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 1);
+    json_t *config = checkpointed("1");
+    json_object_set_new(config, "execution.checkpointing.unaligned.enabled", json_string("true"));
+    json_object_set_new(config, "execution.checkpointing.max-concurrent-checkpoints", json_string("4"));
+    struct job *job = submit(&f, graph(1, 1, 2, config), NULL, NULL, false);
+    ck_assert(job->settings.is_unaligned);
+    all_running(&f, job);
+    tick_to(&f, NOW + 1000);
+    tick_to(&f, NOW + 5000);
+    ck_assert_uint_eq(job->pending.count, 1);
+    ack(&f, job, 0, 0, 1, 10, false);
+    ack_in_flight = 4;
+    ack(&f, job, 1, 0, 1, 6, false);
+    ack_in_flight = 0;
+    const struct checkpoint *checkpoint = job->pending.items[0];
+    ck_assert_int_eq(checkpoint->persisted_bytes, 32);
+    ck_assert(coordinator_checkpoint_subtask(checkpoint, 1, 0)->is_unaligned);
+    ck_assert(!coordinator_checkpoint_subtask(checkpoint, 0, 0)->is_unaligned);
+    /* The map itself: 6 in, 6 out. */
+    written(&f, job, 1);
+    ck_assert(job->books_balance);
     fixture_finish(&f);
 }
 END_TEST
@@ -625,6 +714,9 @@ int main(void)
     tcase_add_test(tests, what_a_task_does_not_find_is_worth_another_try);
     tcase_add_test(tests, damaged_checkpoint_gives_way_to_the_one_before);
     tcase_add_test(tests, savepoint_restores_at_another_parallelism);
+    tcase_add_test(tests, claimed_savepoint_is_subsumed);
+    tcase_add_test(tests, claimed_savepoint_goes_with_the_job);
+    tcase_add_test(tests, unaligned_books_balance_with_rows_in_flight);
     tcase_add_test(tests, unmatched_state_is_refused_unless_allowed);
     tcase_add_test(tests, max_parallelism_may_not_change);
     tcase_add_test(tests, books_that_do_not_balance_are_named);
