@@ -13,8 +13,8 @@ struct net_server;
 struct net_server *net_server_create(uv_loop_t *loop, bool is_compressing);
 /* A channel that a remote consumer will ask for; takes the reference. */
 void net_server_offer(struct net_server *server, struct channel *channel);
-/* An accepted, greeted connection of a consumer's runner; takes handle. peer: its taskmanager's id, for messages. */
-void net_server_accept(struct net_server *server, uv_tcp_t *handle, const char *peer);
+/* An accepted, greeted connection of a consumer's runner; takes handle. name: its taskmanager's id, for messages. */
+void net_server_accept(struct net_server *server, uv_tcp_t *handle, const char *name);
 /* Bytes that are not with the kernel yet, over all connections. */
 size_t net_server_queued_bytes(const struct net_server *server);
 /* Closes the connections and frees the server from the loop. */

@@ -58,7 +58,7 @@ void row_codec_encode_rows(const struct row_codec *codec, const struct batch *ba
 MUST_CHECK struct error *row_codec_decode_row(const struct row_codec *codec, const void *bytes, size_t length,
                                               struct batch_builder *builder, const uint32_t *columns, uint32_t row);
 /* Hash of the row: what batch_hash_rows gives for the same values in columns of the same types. */
-uint64_t row_codec_hash(const struct row_codec *codec, const void *bytes, size_t length);
+uint64_t row_codec_hash(const struct row_codec *codec, const void *data, size_t length);
 
 /* ---- from and to C records ---- */
 

@@ -171,7 +171,7 @@ struct state_iterator {
 void state_iterator_init(struct state_iterator *iterator, struct state_table *table);
 void state_iterator_init_key_group(struct state_iterator *iterator, struct state_table *table, uint32_t key_group);
 /* STATE_REF_NONE at the end. *entry (may be NULL) is valid until the next change of the table. */
-uint64_t state_iterator_next(struct state_iterator *iterator, const struct state_entry **entry);
+uint64_t state_iterator_next(struct state_iterator *iterator, const struct state_entry **out);
 /* Must be called once after init; reclaims the space of what was removed. */
 void state_iterator_finish(struct state_iterator *iterator);
 

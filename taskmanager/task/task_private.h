@@ -89,7 +89,7 @@ struct task {
 /* Any thread. */
 void task_post(struct task *task, struct error *(*run)(struct task *task, void *arg), void *arg, void (*discard)(void *arg));
 /* Any thread: has a sleeping task look again. */
-void task_wake(void *task);
+void task_wake(void *arg);
 
 /* ---- task_loop.c, task thread ---- */
 MUST_CHECK struct error *task_run(struct task *task);

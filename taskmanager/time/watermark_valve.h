@@ -26,10 +26,10 @@ struct watermark_valve_change {
 struct watermark_valve *watermark_valve_create(uint32_t channel_count);
 /* Accepts NULL. */
 void watermark_valve_destroy(struct watermark_valve *valve);
-struct watermark_valve_change watermark_valve_watermark(struct watermark_valve *valve, uint32_t channel, int64_t time);
-struct watermark_valve_change watermark_valve_idle(struct watermark_valve *valve, uint32_t channel, bool is_idle);
+struct watermark_valve_change watermark_valve_watermark(struct watermark_valve *valve, uint32_t index, int64_t time);
+struct watermark_valve_change watermark_valve_idle(struct watermark_valve *valve, uint32_t index, bool is_idle);
 /* The channel ended: it never holds the output back again. When all have ended nothing is emitted: the end of data
  * carried its own watermark. */
-struct watermark_valve_change watermark_valve_end(struct watermark_valve *valve, uint32_t channel);
+struct watermark_valve_change watermark_valve_end(struct watermark_valve *valve, uint32_t index);
 
 #endif

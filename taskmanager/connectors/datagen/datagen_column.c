@@ -203,7 +203,8 @@ static void fill_sequence(const struct datagen_column *column, void *values, uin
     uint32_t width = data_type_width(column->type);
     if (is_real(column->type) || column->real_step != 0) {
         for (uint32_t i = 0; i < count; i++, row += stride) {
-            double steps = column->real_step != 0 ? (double)row * column->real_step : (double)(row / column->repeat) * (double)column->step;
+            uint64_t step_count = row / column->repeat;
+            double steps = column->real_step != 0 ? (double)row * column->real_step : (double)step_count * (double)column->step;
             if (column->type == TYPE_DOUBLE)
                 ((double *)values)[first + i] = column->real_min + steps;
             else if (column->type == TYPE_FLOAT)
