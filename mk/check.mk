@@ -51,3 +51,4 @@ check-e2e:
 # A representative part under the sanitizers: they are slow, and what they look for does not depend on the schedule.
 check-san-e2e:
 	@KILLS=2 $(MAKE) --no-print-directory SAN=address,undefined K=$(or $(SAN_K),click_count) check-e2e
+	@KILLS=1 $(MAKE) --no-print-directory SAN=thread K=$(or $(SAN_K),click_count_kills) check-e2e
