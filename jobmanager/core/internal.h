@@ -99,9 +99,7 @@ char *failure_text(const char *exception, const struct error *error);
 void checkpoint_acknowledged(struct turn *turn, const struct event *event);
 void checkpoint_declined(struct turn *turn, const struct event *event);
 void checkpoint_metadata_written(struct turn *turn, const struct event *event);
-void checkpoint_requested(struct turn *turn, const struct event *event);
 void checkpoint_damage_reported(struct turn *turn, const struct event *event);
-void savepoint_dispose_requested(struct turn *turn, const struct event *event);
 /* All tasks run: periodic checkpoints begin. */
 void checkpoints_start(struct turn *turn, struct job *job);
 /* The attempt ends: everything that is under way fails with that reason, without counting as a failed checkpoint. */
@@ -110,6 +108,20 @@ void checkpoints_task_finished(struct turn *turn, struct execution *execution);
 void checkpoints_tick(struct turn *turn, struct job *job);
 int64_t checkpoints_next_ms(const struct job *job);
 void checkpoints_job_ended(struct turn *turn, struct job *job);
+
+/* ---- checkpoint_trigger.c ---- */
+void checkpoint_requested(struct turn *turn, const struct event *event);
+void savepoint_dispose_requested(struct turn *turn, const struct event *event);
+bool checkpoint_kind_stops(enum checkpoint_kind kind);
+/* NULL: a checkpoint can be taken. */
+MUST_CHECK struct error *checkpoint_check_possible(const struct job *job);
+/* request NULL: a periodic one. */
+struct checkpoint_request;
+void checkpoint_begin(struct turn *turn, struct job *job, enum checkpoint_kind kind, const char *parent, const struct checkpoint_request *request);
+/* Begins what waits, as long as there are free places. */
+void checkpoint_requests_run(struct turn *turn, struct job *job);
+/* parent may have the scheme file:. Malloced. */
+char *checkpoint_join_path(const char *parent, const char *name);
 
 /* ---- checkpoint_store.c ---- */
 void checkpoint_set_state(struct turn *turn, struct checkpoint *checkpoint, enum checkpoint_state state);
