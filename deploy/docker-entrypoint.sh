@@ -32,14 +32,30 @@ configured() {
         sed -n "s/^ *$1: *//p" | tail -n 1
 }
 
+# rest HOST PATH: what REST answers, with TLS and token if they are configured.
+rest() {
+    scheme=http
+    [ "$(configured security.ssl.rest.enabled)" != true ] || scheme=https
+    url=$scheme://$1:$(configured rest.port)$2
+    token_file=$(configured security.rest.token-file)
+    if [ -n "$token_file" ]; then
+        curl -fsSk --max-time 4 -H "Authorization: Bearer $(cat "$token_file")" "$url"
+    else
+        curl -fsSk --max-time 4 "$url"
+    fi
+}
+
 # A jobmanager answers; a taskmanager is registered with the jobmanager (under the address of its connection to it).
 healthcheck() {
     case $(cat "$role_file" 2>/dev/null) in
-    jobmanager)
-        curl -fsS -o /dev/null --max-time 4 "http://localhost:$(configured rest.port)/overview" ;;
+    jobmanager) rest localhost /overview ;;
     taskmanager)
-        curl -fsS --max-time 4 "http://$(configured jobmanager.rpc.address):$(configured rest.port)/taskmanagers" |
-            grep -q "\"$(hostname -i):" ;;
+        registered=$(rest "$(configured jobmanager.rpc.address)" /taskmanagers)
+        for address in $(hostname -i); do
+            case $registered in *"\"$address:"*) return 0 ;; esac
+        done
+        echo "not registered with the jobmanager"
+        return 1 ;;
     esac
 }
 

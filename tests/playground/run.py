@@ -43,7 +43,7 @@ def choose_ports():
 def show_state():
     for command in ("docker-compose ps -a", "docker-compose logs --no-color --tail 15"):
         done = subprocess.run(command, shell=True, cwd=compose.ROOT, capture_output=True, text=True)
-        print(done.stdout[-30000:], flush=True)
+        print(done.stdout[-20000:], flush=True)
 
 
 def clean_up():
