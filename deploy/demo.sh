@@ -116,6 +116,7 @@ cat <<END
 Click Event Count is running: clicks on six pages, counted in windows of 15 seconds of event time.
 Each page is clicked exactly 1000 times a window; at $rate clicks a second a window takes $((6000 / rate)) s.
 
+  web page        http://$rest
   REST            http://$rest        (try: curl $rest/jobs/overview)
   list jobs       $shown/flink list -m $rest
   kill one        kill -9 $taskmanager_pid        (a taskmanager; the other one takes over, no count changes)

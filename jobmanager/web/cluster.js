@@ -24,7 +24,7 @@ export function headerView({ overview, isReachable, config }) {
   const facts = overview === null ? [] : [
     h("span", { class: "fact" }, plural(overview["jobs-running"], "running job")),
     h("span", { class: "fact" }, plural(overview.taskmanagers, "taskmanager")),
-    h("span", { class: overview["slots-available"] === 0 ? "fact scarce" : "fact" },
+    h("span", { class: overview["slots-available"] === 0 && overview["jobs-running"] > 0 ? "fact scarce" : "fact" },
       `${count(overview["slots-available"])} of ${plural(overview["slots-total"], "slot")} free`),
   ];
   const version = config === null ? null : `speaks Flink ${config["flink-version"]}, build ${config["flink-revision"].split(" ")[0]}`;
@@ -129,8 +129,8 @@ function taskmanagerRow(taskmanager, now_ms) {
       "data-title": `Log of taskmanager ${taskmanager.id}` }, "Log")));
 }
 
-/** taskmanagers: of /taskmanagers, or null before its first answer. */
-export function taskmanagersView(taskmanagers, now_ms) {
+/** taskmanagers: of /taskmanagers, or null before its first answer. hasJobs: otherwise the page says already how to start one. */
+export function taskmanagersView(taskmanagers, hasJobs, now_ms) {
   if (taskmanagers === null)
     return [];
   const head = h("div", { class: "head" }, h("h2", null, "Taskmanagers"),
@@ -138,8 +138,9 @@ export function taskmanagersView(taskmanagers, now_ms) {
       "Log of the jobmanager"));
   if (taskmanagers.length === 0) {
     return [h("div", { class: "card" }, head,
-      h("p", null, "No taskmanager has registered, so no job can run. Start one that knows this jobmanager's address:"),
-      command("taskmanager --config config.yaml"))];
+      h("p", null, hasJobs ? "No taskmanager has registered, so no job can run. Start one that knows this jobmanager's address:"
+        : "None has registered yet."),
+      hasJobs ? command("taskmanager --config config.yaml") : null)];
   }
   const sorted = [...taskmanagers].sort((a, b) => a.id.localeCompare(b.id, "en", { numeric: true }));
   return [h("div", { class: "card" }, head, h("table", { class: "taskmanagers" },

@@ -4,7 +4,7 @@ import { bytes, count, percent, rate, watermark } from "./format.js";
 import { BOX_HEIGHT, BOX_WIDTH, layout } from "./graph_layout.js";
 
 const MARGIN = 6;
-const SCALE_MIN = 0.72; // below that, texts are too small: the graph scrolls instead
+const SCALE_MIN = 0.72, SCALE_NARROW_MIN = 0.6; // below that, texts are too small: the graph scrolls instead
 const NARROW_PX = 640;
 
 /** A name on at most two lines of so many characters. */
@@ -144,7 +144,7 @@ export function graphView(job, context) {
   const sources = new Set(nodes.filter((node) => !node.inputs?.length).map((node) => node.id));
   const full = { ...context, job: job.jid, ends: (id) => ({ isSource: sources.has(id), isSink: !targets.has(id) }) };
   const [outer, tall] = [width + 2 * MARGIN + 6, height + 2 * MARGIN + 6];
-  const scale = Math.min(1, Math.max(SCALE_MIN, context.width_px / outer));
+  const scale = Math.min(1, Math.max(isDown ? SCALE_NARROW_MIN : SCALE_MIN, context.width_px / outer));
   return s("svg", { class: "graph", viewBox: `${-MARGIN} ${-MARGIN - 6} ${outer} ${tall}`, width: Math.round(outer * scale),
     height: Math.round(tall * scale), role: "group", "aria-label": `Graph of ${job.name}: ${nodes.length} boxes` },
   s("defs", null, s("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 10, markerHeight: 10, markerUnits: "userSpaceOnUse", orient: "auto" },

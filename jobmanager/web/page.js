@@ -86,7 +86,7 @@ function draw() {
     return;
   show(place("jobs"), jobsView({ ...view, now_ms: now() }));
   show(place("job"), jobSection());
-  show(place("taskmanagers"), taskmanagersView(view.taskmanagers, now()));
+  show(place("taskmanagers"), taskmanagersView(view.taskmanagers, view.jobs.length > 0, now()));
   const { answer } = view.job;
   document.title = view.trouble ? "No connection – Millrace" : answer ? `${answer.name} · ${answer.state} – Millrace` : "Millrace";
   if (performance.getEntriesByName("first-data").length === 0 && (view.jobs.length === 0 || answer !== null))
@@ -155,11 +155,13 @@ async function askJob(id) {
 /** The metrics that the graph shows. Which ones there are is asked now and then: operators have names of their own, and a
  * young task has not reported all. */
 async function askMetrics(job, path) {
-  const known = job.metricNames.get(path);
-  if (known === undefined || Date.now() - known.asked_ms > NAMES_MS)
-    job.metricNames.set(path, { asked_ms: Date.now(), query: wantedMetrics(await get(path)) });
-  const { query } = job.metricNames.get(path);
-  return query === "" ? [] : get(`${path}?get=${query}`);
+  let known = job.metricNames.get(path);
+  if (known === undefined || Date.now() > known.until_ms) {
+    const query = wantedMetrics(await get(path));
+    known = { query, until_ms: Date.now() + (query === "" ? 0 : NAMES_MS) };
+    job.metricNames.set(path, known);
+  }
+  return known.query === "" ? [] : get(`${path}?get=${known.query}`);
 }
 
 async function askVertex(job, at) {
