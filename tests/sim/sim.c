@@ -188,6 +188,8 @@ static json_t *job_config(struct sim *sim, const struct sim_job *job)
     json_t *config = json_object();
     if (job->has_checkpoints)
         set(config, "execution.checkpointing.interval", intervals[sim_random(sim) % 3]);
+    if (job->is_unaligned)
+        set(config, "execution.checkpointing.unaligned.enabled", "true");
     set(config, "execution.checkpointing.timeout", sim_chance(sim, 50) ? "20 s" : "10 min");
     set(config, "execution.checkpointing.num-retained", sim_chance(sim, 60) ? "1" : "3");
     set(config, "execution.checkpointing.max-concurrent-checkpoints", sim_chance(sim, 70) ? "1" : "2");
@@ -228,6 +230,7 @@ void sim_submit(struct sim *sim, const char *savepoint_directory, const struct s
     }
     job->is_bounded = sim_chance(sim, 30);
     job->has_checkpoints = sim_chance(sim, 85);
+    job->is_unaligned = sim_chance(sim, 40);
     struct event event = {.kind = EVENT_JOB_SUBMITTED};
     event.job_submitted.graph = graph_create(job, job_config(sim, job));
     if (savepoint_directory != NULL) {

@@ -80,6 +80,7 @@ struct sim_job {
     struct id id;
     uint32_t vertex_count, parallelism[SIM_VERTICES_MAX], task_count;
     bool is_bounded, has_checkpoints;
+    bool is_unaligned;        /* barriers of its checkpoints overtake what is on the way, also the end of the data */
     VEC(struct sim_checkpoint) checkpoints;
     uint64_t committed;       /* newest checkpoint that any task was told is complete */
     bool has_damage;          /* a checkpoint of it was broken on purpose: going back further is legal then */

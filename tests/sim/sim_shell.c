@@ -337,6 +337,9 @@ static void note_trigger(struct sim *sim, const struct action *action)
     }
     if (job->checkpoints.count > 0 && job->checkpoints.items[job->checkpoints.count - 1].id >= action->checkpoint)
         sim_fail(sim, "checkpoint id %" PRIu64 " of job %u does not increase", action->checkpoint, job->index);
+    /* Pending ones are looked at as the core has them now: one that failed in this turn is not among them. */
+    if (job->is_unaligned && coordinator_job(sim->coordinator, job->id)->pending.count > 1)
+        sim_fail(sim, "unaligned checkpoint %" PRIu64 " of job %u begins beside another one", action->checkpoint, job->index);
     struct sim_checkpoint checkpoint = {.id = action->checkpoint, .kind = action->trigger.kind, .directory = heap_strdup(action->trigger.directory)};
     vec_push(&job->checkpoints, checkpoint);
 }

@@ -148,7 +148,8 @@ static void barrier_arrives(struct sim *sim, struct sim_item *item)
         data_ended(sim, task);
         return;
     }
-    task->passed[producer] = item->number;
+    if (item->number > task->passed[producer])
+        task->passed[producer] = item->number;
     uint64_t id = aligned_id(task);
     if (id == UINT64_MAX) {
         if (task->pending_trigger == 0)
@@ -159,6 +160,13 @@ static void barrier_arrives(struct sim *sim, struct sim_item *item)
     struct sim_checkpoint *checkpoint = sim_checkpoint(task->runner->job, id);
     if (checkpoint != NULL && id > task->last_checkpoint)
         take_snapshot(sim, task, id, checkpoint->kind);
+}
+
+/* Savepoints wait their turn. */
+static bool overtakes(struct sim_job *job, uint64_t number)
+{
+    const struct sim_checkpoint *checkpoint = job->is_unaligned && number != UINT64_MAX ? sim_checkpoint(job, number) : NULL;
+    return checkpoint != NULL && checkpoint->kind == CHECKPOINT_KIND_CHECKPOINT;
 }
 
 /* number: a checkpoint, 0 for the end of the data, UINT64_MAX for the end of the partition. */
@@ -172,9 +180,10 @@ static void send_downstream(struct sim *sim, struct sim_task *task, uint64_t num
         if (consumer == NULL)
             continue;
         int64_t at = sim->now_ms + (sim_faulty(sim, 3) ? sim_between(sim, 0, 6000) : sim_between(sim, 0, 10));
-        if (at < task->channel_ms[c])
+        if (at < task->channel_ms[c] && !overtakes(job, number))
             at = task->channel_ms[c];
-        task->channel_ms[c] = at;
+        if (at > task->channel_ms[c])
+            task->channel_ms[c] = at;
         struct sim_item *item = sim_at(sim, at, barrier_arrives);
         item->task = consumer;
         item->number = number;
