@@ -266,7 +266,6 @@ json_t *checkpoint_report_metrics(const struct checkpoint_report *report)
     json_object_set_new(json, "alignment_ms", json_integer(report->alignment_ms));
     json_object_set_new(json, "start_delay_ms", json_integer(report->start_delay_ms));
     json_object_set_new(json, "bytes", json_integer((json_int_t)report->result.bytes));
-    json_object_set_new(json, "alignment_bytes", json_integer((json_int_t)report->alignment_bytes));
     json_object_set_new(json, "processed_bytes", json_integer((json_int_t)report->alignment_bytes));
     json_object_set_new(json, "persisted_bytes", json_integer((json_int_t)report->result.in_flight_bytes));
     json_object_set_new(json, "is_unaligned", json_boolean(report->is_unaligned));
