@@ -81,7 +81,7 @@ export function diagnosisView(diagnosis, job) {
     h("h2", null, "Why is nothing coming out?"),
     h("div", { class: "summary", "data-kind": isFirst ? findings[0].kind : null },
       h("span", { class: "sign", "aria-hidden": "true" }, diagnosis.healthy ? "✓" : SIGNS[worst]),
-      h("div", null, h("p", { role: "status" }, h("strong", null, diagnosis.summary)), isFirst ? particulars(findings[0], job) : null)),
+      h("div", null, h("p", null, h("strong", null, diagnosis.summary)), isFirst ? particulars(findings[0], job) : null)),
     rest.length > 0 ? h("ul", { class: "findings" }, rest.map((finding) => findingView(finding, job))) : null)];
 }
 

@@ -185,7 +185,8 @@ function outcome(operation) {
     case "failed":
       return [h("p", null, h("strong", null, `${verb}: failed`)), h("pre", { tabindex: "0" }, operation.error.trimEnd())];
     default:
-      return h("p", null, h("strong", null, `${verb}: in progress`), ` for ${duration(Date.now() - operation.started_ms)}`);
+      return h("p", null, h("strong", null, `${verb}: in progress`), 
+        h("span", { "aria-hidden": "true" }, ` for ${duration(Date.now() - operation.started_ms)}`)); // not read out anew each time
   }
 }
 
