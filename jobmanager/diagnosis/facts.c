@@ -37,10 +37,11 @@ static void read_split(struct split_facts *out, const struct operator_facts *sou
 {
     const char *name = json_string_value(json_object_get(json, "name"));
     const json_t *counters = json_object_get(json_object_get(source->books, "splits"), name != NULL ? name : "");
+    int64_t added_ms = integer(json, "added", -1), start_ms = source->task->subtask->vertex->job->start_ms;
     *out = (struct split_facts){
         .source = source,
         .name = name != NULL ? name : "?",
-        .added_ms = integer(json, "added", -1),
+        .added_ms = added_ms > start_ms ? added_ms : start_ms, /* a savepoint may be older than the job */
         .last_record_ms = integer(json, "last_record", -1),
         .idle_since_ms = integer(json, "idle_since", -1),
         .watermark = integer(json, "watermark", TIME_UNSET),
@@ -61,6 +62,29 @@ static void read_status(struct status_facts *out, const json_t *json)
                                  .text = text != NULL ? text : "",
                                  .subject = subject != NULL ? subject : "",
                                  .since_ms = integer(json, "since", -1)};
+}
+
+static const json_t *find_operator(const json_t *metrics, const char *id)
+{
+    const json_t *operators = json_object_get(metrics, "operators");
+    for (size_t i = 0; i < json_array_size(operators); i++) {
+        const char *other = json_string_value(json_object_get(json_array_get(operators, i), "operator"));
+        if (other != NULL && strcmp(other, id) == 0)
+            return json_array_get(operators, i);
+    }
+    return NULL;
+}
+
+/* A trouble that the attempts before had too, when they ended, is as old as its first. */
+static void follow_status_back(struct status_facts *status, const struct job_subtask *subtask, const char *operator_id)
+{
+    for (uint32_t i = subtask->past_count; i-- > 0;) {
+        struct status_facts before;
+        read_status(&before, json_object_get(find_operator(subtask->past[i]->metrics, operator_id), "status"));
+        if (before.code == NULL || strcmp(before.code, status->code) != 0 || strcmp(before.subject, status->subject) != 0)
+            return;
+        status->since_ms = before.since_ms > 0 ? before.since_ms : status->since_ms;
+    }
 }
 
 static const struct job_operator *find_spec(const struct job *job, const json_t *json)
@@ -98,6 +122,8 @@ static void read_operator(struct operator_facts *out, const struct task_facts *t
         .wait_share = share(json, "outsideTimeMsPerSecond"),
     };
     read_status(&out->status, json_object_get(json, "status"));
+    if (out->status.code != NULL)
+        follow_status_back(&out->status, task->subtask, id_format(spec->id).hex);
     const json_t *splits = json_object_get(json, "splits");
     out->splits = heap_alloc_array(json_array_size(splits) + 1, sizeof *out->splits);
     for (size_t i = 0; i < json_array_size(splits); i++)

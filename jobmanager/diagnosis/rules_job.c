@@ -7,6 +7,8 @@
 #include <inttypes.h>
 
 #define RECENT_MS (5 * 60 * 1000)
+/* A job that failed so lately has not shown yet that it can go on. */
+#define FRESH_MS 15000
 /* A start that takes longer than this is told as a warning, then as an error. */
 #define START_SLOW_MS 15000
 #define START_STUCK_MS 60000
@@ -90,7 +92,7 @@ void rule_missing_slots(const struct facts *facts, struct diagnosis *out)
     else
         finding = diagnosis_add(out, severity, job->slots_missing_since_ms,
                                 "Too few slots %s: the job needs %" PRIu32 " %s, %" PRIu32 " of the %" PRIu32 " on %zu %s %s free%s%s%s: "
-                                "%" PRIu32 " %s missing.", since, needed, words_plural(needed, "slot", "slots"), free_count, there,
+                                "" "" "%" PRIu32 " %s missing.", since, needed, words_plural(needed, "slot", "slots"), free_count, there,
                                 coordinator->taskmanagers.count,
                                 words_plural((int64_t)coordinator->taskmanagers.count, "taskmanager", "taskmanagers"),
                                 words_plural(free_count, "is", "are"), users[0] != '\0' ? " (in use: " : "", users,
@@ -151,6 +153,9 @@ static struct finding *add_restarts(const struct facts *facts, struct diagnosis 
         finding = diagnosis_add(out, DIAGNOSIS_ERROR, first_ms,
                                 "The job fails and restarts over and over, %zu times within the last %s, the last time at %s%s: %s.",
                                 recent_count, span, when, task, cause);
+    else if (job->state == JOB_RUNNING && facts->now_ms - last->timestamp_ms < FRESH_MS && !facts->is_deployed)
+        finding = diagnosis_add(out, DIAGNOSIS_WARNING, last->timestamp_ms, "The job is being restarted since it failed at %s%s: %s.",
+                                when, task, cause);
     else if (job->state == JOB_RESTARTING)
         finding = diagnosis_add(out, DIAGNOSIS_WARNING, last->timestamp_ms, "The job restarts since %s, when it failed%s: %s.", when,
                                 task, cause);

@@ -23,6 +23,8 @@
 static const struct operator_facts *find_status(const struct facts *facts, const struct job_operator *spec, const char *code)
 {
     const struct operator_facts *operator;
+    if (facts->job->state != JOB_RUNNING && facts->job->state != JOB_RESTARTING)
+        return NULL;
     for (size_t i = 0; (operator = facts_next(facts, spec, &i)) != NULL;)
         if (operator->status.code != NULL && strcmp(operator->status.code, code) == 0)
             return operator;
@@ -192,10 +194,12 @@ static void check_no_input(const struct facts *facts, const struct source_facts 
         finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms,
                                 "\"%s\" has read no record %s: it began at the end of %s, and no new records come%s.", source->spec->name,
                                 since, names, others);
+    else if (topic != NULL)
+        finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms, "\"%s\" has read no record %s: topic %s is empty (%s)%s.",
+                                source->spec->name, since, topic, names, others);
     else
-        finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms, "\"%s\" has read no record %s: %s%s%s%s %s empty%s.", source->spec->name,
-                                since, topic != NULL ? "topic " : "", topic != NULL ? topic : names, topic != NULL ? ", partitions " : "",
-                                topic != NULL ? names : "", source->splits.count == 1 || topic != NULL ? "is" : "are", others);
+        finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms, "\"%s\" has read no record %s: there is nothing in %s%s.",
+                                source->spec->name, since, names, others);
     finding_set_task(finding, source->first->task);
     finding->hint = heap_strdup(source->neighbours != NULL ? "is the name of the topic right? Else see whether its producer runs"
                                                            : "see whether the producer runs and writes to this topic and cluster");
@@ -264,12 +268,12 @@ static void add_holding(const struct facts *facts, const struct source_facts *so
     char *since = words_since(since_ms, facts->now_ms);
     char *names = split_names(splits, count);
     char *held = words_event_time(first->watermark), *others = words_event_time(ahead->watermark);
+    const char *how = first->last_record_ms > 0 ? "no record has come since then"
+                                                : "it is empty and has had no record since the job began to read it";
     struct finding *finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms,
                                             "%s %s of \"%s\" %s the watermark back %s: %s, so the watermark stays at %s while %s is at %s.",
                                             count == 1 ? "Partition" : "Partitions", names, source->spec->name,
-                                            count == 1 ? "holds" : "hold", since,
-                                            first->last_record_ms > 0 ? "no record has come since then" : "it is empty and has had no "
-                                            "record since the job began to read it", held, ahead->name, others);
+                                            count == 1 ? "holds" : "hold", since, how, held, ahead->name, others);
     finding_set_task(finding, first->source->task);
     finding->split = heap_strdup(first->name);
     finding->hint = timeout_ms < 0 ? heap_strdup("give the source's watermarks an idle timeout (idle_timeout_ms), or send records to the partition")
@@ -287,21 +291,20 @@ static void add_holding(const struct facts *facts, const struct source_facts *so
     free(others);
 }
 
-static void add_set_aside(const struct facts *facts, const struct source_facts *source, const struct split_facts *const *splits, size_t count,
-                          struct diagnosis *out)
+static void add_set_aside(const struct facts *facts, const struct split_facts *split, bool is_alone, struct diagnosis *out)
 {
-    int64_t since_ms = quiet_since_ms(splits[0]);
+    bool is_empty = split->last_record_ms <= 0;
+    int64_t since_ms = quiet_since_ms(split);
     char *since = words_since(since_ms, facts->now_ms);
-    char *names = split_names(splits, count);
-    struct finding *finding = diagnosis_add(out, DIAGNOSIS_INFO, since_ms,
-                                            "%s %s of \"%s\" %s idle, with no record %s: the watermark goes on without %s.",
-                                            count == 1 ? "Partition" : "Partitions", names, source->spec->name, count == 1 ? "is" : "are",
-                                            since, count == 1 ? "it" : "them");
-    finding_set_task(finding, splits[0]->source->task);
-    finding->split = heap_strdup(splits[0]->name);
-    put_split_names(finding, splits, count);
+    const char *effect = is_alone ? "the watermark goes on without it" : "so are the others, and the watermark stands still";
+    struct finding *finding = diagnosis_add(out, DIAGNOSIS_INFO, since_ms, "Partition %s of \"%s\" is idle, %s %s: %s.", split->name,
+                                            split->source->spec->name, is_empty ? "empty and without a record" : "without a record", since,
+                                            effect);
+    finding_set_task(finding, split->source->task);
+    finding->split = heap_strdup(split->name);
+    finding_put(finding, "last-record", split->last_record_ms);
+    finding_put(finding, "idle-since", split->idle_since_ms);
     free(since);
-    free(names);
 }
 
 static void check_idle_split(const struct facts *facts, const struct source_facts *source, struct diagnosis *out)
@@ -320,13 +323,13 @@ static void check_idle_split(const struct facts *facts, const struct source_fact
                               (split->last_record_ms <= 0 || ahead->last_record_ms - split->last_record_ms >= QUIET_MS);
         if (follows_time && split->idle_since_ms < 0 && is_left_behind && split->watermark < ahead->watermark)
             vec_push(&holding, split);
-        else if (split->idle_since_ms >= 0 || (!follows_time && is_quiet(facts, split) && source->rows_read > 0 && split->records == 0))
+        else if (split->idle_since_ms >= 0)
             vec_push(&aside, split);
     }
     if (holding.count > 0)
         add_holding(facts, source, holding.items, holding.count, ahead, out);
-    if (follows_time && aside.count > 0 && aside.count < source->splits.count)
-        add_set_aside(facts, source, aside.items, aside.count, out);
+    for (size_t i = 0; i < aside.count && i < SPLITS_NAMED_MAX; i++)
+        add_set_aside(facts, aside.items[i], aside.count < source->splits.count, out);
     vec_finish(&holding);
     vec_finish(&aside);
 }
@@ -389,10 +392,10 @@ static void check_unparsable(const struct facts *facts, const struct source_fact
                          : heap_printf("%" PRId64 " of the %" PRId64 " records that \"%s\" has read did not parse and", source->unparsable,
                                        source->rows_read, source->spec->name);
     struct finding *finding = diagnosis_add(out, severity, since_ms > 0 ? since_ms : -1,
-                                            "%s %s, for example %s@%" JSON_INTEGER_FORMAT ": %s: %s.", count,
+                                            "%s %s, for example %s@%" JSON_INTEGER_FORMAT ": \"%s\" (%s).", count,
                                             what_became_of_them(source->spec), text_of(sample, "split"),
-                                            json_integer_value(json_object_get(sample, "offset")), text_of(sample, "reason"),
-                                            text_of(sample, "excerpt"));
+                                            json_integer_value(json_object_get(sample, "offset")), text_of(sample, "excerpt"),
+                                            text_of(sample, "reason"));
     finding_set_task(finding, source->first->task);
     finding->split = sample != NULL ? heap_strdup(text_of(sample, "split")) : NULL;
     finding->hint = heap_strdup("compare the record with the format and the fields that the source declares");
@@ -419,11 +422,17 @@ static void check_event_time(const struct facts *facts, const struct source_fact
         if (split->max_timestamp == TIME_UNSET || (!is_future && split->max_timestamp >= EARLY_TIME))
             continue;
         char *time = words_event_time(split->max_timestamp);
-        struct finding *finding = diagnosis_add(out, DIAGNOSIS_WARNING, -1,
-                                                is_future ? "An event time in partition %s of \"%s\" lies in the future, at %s: the "
-                                                "watermark runs ahead with it, and records of today are late." : "The event times in "
-                                                "partition %s of \"%s\" are of long ago, at most %s: as if seconds were taken for "
-                                                "milliseconds.", split->name, source->spec->name, time);
+        struct finding *finding;
+        if (is_future)
+            finding = diagnosis_add(out, DIAGNOSIS_WARNING, -1,
+                                    "An event time in partition %s of \"%s\" lies in the future, at %s: the watermark runs ahead with it, and "
+                                    "records of today are late.",
+                                    split->name, source->spec->name, time);
+        else
+            finding = diagnosis_add(out, DIAGNOSIS_WARNING, -1,
+                                    "The event times in partition %s of \"%s\" are of long ago, at most %s: as if seconds were taken for "
+                                    "milliseconds.",
+                                    split->name, source->spec->name, time);
         finding_set_task(finding, split->source->task);
         finding->split = heap_strdup(split->name);
         finding->hint = heap_strdup("see which field and unit the source takes as event time");

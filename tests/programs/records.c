@@ -7,6 +7,8 @@
  *         sums      a running sum per key, in keyed state
  *         windows   sums per key and second of event time, late rows to --late
  *   --tail          another keyed sum behind the first (an operator more)
+ *   --idleness MS   after which a silent partition no longer holds back the watermark (default: never)
+ *   --output.servers  the sinks' brokers, when they are others
  *   --checkpointing MS, --exactly-once, --max-parallelism N */
 #include <millrace/millrace.h>
 #include <stdlib.h>
@@ -69,7 +71,8 @@ static struct mr_stream *source(struct mr_env *env, const struct mr_params *para
         .discovery_interval_ms = mr_params_get_int(params, "discovery", 0),
         .dead_letter_topic = mr_params_get(params, "dead-letter", NULL),
         .format = json,
-        .watermarks = {.column = "at", .out_of_orderness_ms = 0, .interval_ms = 20},
+        .watermarks = {.column = "at", .out_of_orderness_ms = 0, .interval_ms = 20,
+                       .idle_timeout_ms = mr_params_get_int(params, "idleness", 0)},
     };
     const struct mr_kafka_offset from[] = {{options.topics, 0, mr_params_get_int(params, "start-offset", 0)}, {NULL, 0, 0}};
     const struct mr_kafka_offset until[] = {{options.topics, 0, mr_params_get_int(params, "end-offset", 0)}, {NULL, 0, 0}};
@@ -95,7 +98,7 @@ static void sink(struct mr_stream *rows, const struct mr_params *params, const c
 {
     bool exactly_once = mr_params_has(params, "exactly-once");
     mr_uid(mr_sink_kafka(rows, name, &(struct mr_kafka_sink_options){
-        .bootstrap_servers = mr_params_get_required(params, "bootstrap.servers"),
+        .bootstrap_servers = mr_params_get(params, "output.servers", mr_params_get_required(params, "bootstrap.servers")),
         .topic = topic,
         .format = json,
         .guarantee = exactly_once ? MR_GUARANTEE_EXACTLY_ONCE : MR_GUARANTEE_AT_LEAST_ONCE,

@@ -79,7 +79,11 @@ char *kafka_neighbours(rd_kafka_t *client, const char *topic, bool with_records)
         qsort(found.items, found.count, sizeof *found.items, compare);
     struct str_buf text = {0};
     size_t count = 0;
+    /* Where one looks like it, those that do not are no help. */
+    size_t alike = strlen(topic) / 3 + 1;
     for (size_t i = 0; i < found.count && count < NEIGHBOUR_COUNT_MAX; i++) {
+        if (count > 0 && found.items[0].distance <= alike && found.items[i].distance > alike)
+            break;
         if (with_records && !has_records(client, found.items[i].topic, deadline_ms))
             continue;
         str_buf_printf(&text, "%s%s", count > 0 ? ", " : "", found.items[i].name);
