@@ -12,7 +12,7 @@
 #include <xxhash.h>
 
 #define STATE_NAME "source-splits"
-#define STATE_VERSION 2 /* 1: without the time of the last record */
+#define STATE_VERSION 2 /* 1: without the times */
 #define TICK_MS 200
 #define TICK_NS (INT64_C(1000000) * TICK_MS)
 /* A process that was stopped for a while must not take its own absence for the split's: one look adds at most this. */
@@ -125,6 +125,7 @@ struct source_split *source_add_split(struct source *source, const char *name, u
         split->restored_position = heap_alloc(restored->position_length + 1);
         memcpy(split->restored_position, restored->position, restored->position_length);
         split->is_finished = restored->is_finished;
+        split->added_ms = restored->added_ms;
         split->last_record_ms = restored->last_record_ms;
         watermark_generator_restore(&split->watermark, restored->max_timestamp, restored->watermark);
     }
@@ -344,6 +345,7 @@ static void write_item(struct snapshot *snapshot, const struct source_restored_s
     bytes_write_i64(&writer, split->watermark);
     bytes_write_u8(&writer, split->is_finished);
     bytes_write_block(&writer, split->position, split->position_length);
+    bytes_write_i64(&writer, split->added_ms);
     bytes_write_i64(&writer, split->last_record_ms);
     snapshot_add_union_item(snapshot, STATE_NAME, writer.data, writer.length);
     bytes_writer_finish(&writer);
@@ -360,6 +362,7 @@ static void snapshot_split(struct source *source, const struct source_split *spl
                                          .position_length = position.length,
                                          .max_timestamp = split->watermark.max_timestamp,
                                          .watermark = split->watermark.watermark,
+                                         .added_ms = split->added_ms,
                                          .last_record_ms = split->last_record_ms,
                                          .is_finished = split->is_finished};
     write_item(snapshot, &item);
@@ -399,6 +402,7 @@ static struct error *restore_item(void *arg, const void *bytes, size_t length)
     split.watermark = bytes_read_i64(&reader);
     split.is_finished = bytes_read_u8(&reader) != 0;
     const uint8_t *position = bytes_read_block(&reader, &split.position_length);
+    split.added_ms = version == 1 ? clock_now_ms() : bytes_read_i64(&reader);
     split.last_record_ms = version == 1 ? -1 : bytes_read_i64(&reader);
     if (!bytes_reader_ok(&reader)) {
         free(split.name);

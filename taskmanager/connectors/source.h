@@ -38,7 +38,7 @@ struct source_split {
     /* the rest is private to source.c */
     bool is_idle;
     bool had_rows;            /* since the idleness clock last looked */
-    int64_t added_ms;         /* wall clock: when this attempt began to read it */
+    int64_t added_ms;         /* wall clock: when the job, whichever attempt, began to read it */
     int64_t last_record_ms;   /* … of its last record, also in an earlier attempt; -1: none ever */
     int64_t idle_since_ms;    /* … when it became idle; -1: it is not */
     int64_t quiet_ns;         /* what the idleness clock shows */
@@ -70,6 +70,7 @@ struct source_restored_split {
     size_t position_length;
     int64_t max_timestamp;
     int64_t watermark;
+    int64_t added_ms;
     int64_t last_record_ms;
     bool is_finished;
     bool is_taken; /* source_add_split has brought it back */

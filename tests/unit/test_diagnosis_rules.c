@@ -521,8 +521,8 @@ START_TEST(test_bottleneck)
     report(&f, MAP, 0, times(0.99, 0), time_report(0.98, 0));
     report(&f, SINK, 0, times(0.01, 0), time_report(0.01, 0));
     const struct finding *finding = expect(&f, "bottleneck", DIAGNOSIS_WARNING,
-                                           "Slow Map (1/1) is the bottleneck: it is busy 99 % of the time, with user code, in the function SlowMap of "
-                                           "\"Slow Map\", and back-pressures Source: Clicks (1/1) for 90 % of its.");
+                                           "Slow Map (1/1) is the bottleneck: it is busy 99 % of the time, with user code, in the function "
+                                           "SlowMap of \"Slow Map\", and back-pressures Source: Clicks (1/1) for 90 % of its.");
     ck_assert_ptr_eq(finding->vertex, &f.job->vertices[MAP]);
     ck_assert_str_eq(json_string_value(json_object_get(finding->evidence, "busy-with")), "user-code");
     expect_none(&f, "slow-sink");
