@@ -235,10 +235,10 @@ static struct error *prepare(struct task_runner *runner, const json_t *message, 
 static void on_metrics_timer(void *argument)
 {
     struct task_runner *runner = argument;
+    task_runner_send_metrics(runner); /* first, or each queue would hold our own mail */
     for (size_t i = 0; i < runner->tasks.count; i++)
         if (!runner->tasks.items[i].is_ended)
             task_refresh_metrics(runner->tasks.items[i].task);
-    task_runner_send_metrics(runner);
 }
 
 static struct error *start_task(struct task_runner *runner, const struct deployment *deployment, const json_t *spec)

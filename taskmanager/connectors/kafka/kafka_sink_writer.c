@@ -34,6 +34,7 @@ struct kafka_sink_writer {
     rd_kafka_resp_err_t failure; /* of a delivery */
     uint64_t error_count; /* deliveries that failed */
     uint64_t sent_bytes;
+    int64_t latency_us; /* of the newest delivery; -1: not known */
     struct batch_builder *builder; /* exactly-once */
     struct str_buf value;
     struct str_buf key;
@@ -53,6 +54,7 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
 {
     (void)producer;
     struct kafka_sink_writer *self = opaque;
+    self->latency_us = rd_kafka_message_latency(message);
     self->error_count += message->err != RD_KAFKA_RESP_ERR_NO_ERROR;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
         self->failure = message->err;
@@ -154,6 +156,7 @@ static struct error *check_output(const struct op_context *ctx)
 static struct error *writer_create(struct op_context *ctx, struct op **out)
 {
     struct kafka_sink_writer *self = heap_new(struct kafka_sink_writer);
+    self->latency_us = -1;
     struct error *err;
     self->op = (struct op){.vtable = &kafka_sink_writer_vtable, .ctx = ctx};
     if (ctx->spec->input_count == 0) {
@@ -257,6 +260,8 @@ static struct error *write_rows(struct kafka_sink_writer *self, const struct bat
     rd_kafka_poll(self->producer, 0);
     follow_delivery(self);
     op_metric_set(&self->op, "numBytesSend", (double)self->sent_bytes);
+    if (self->latency_us >= 0)
+        op_metric_set(&self->op, "currentSendTime", (double)self->latency_us / 1000);
     op_metric_set(&self->op, "numRecordsSendErrors", (double)self->error_count);
     return take_failure(self);
 }
