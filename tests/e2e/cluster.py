@@ -40,6 +40,7 @@ class Cluster:
             "taskmanager.host": "127.0.0.1",
             "state.checkpoints.dir": f"file://{self.directory}/checkpoints",
             "state.savepoints.dir": f"file://{self.directory}/savepoints",
+            "metrics.reporter.prom.port": 0,
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 1000000,
             "restart-strategy.fixed-delay.delay": "100 ms",
@@ -49,6 +50,8 @@ class Cluster:
         self.conf = os.path.join(self.directory, "config.yaml")
         with open(self.conf, "w") as f:
             for key, value in self.config.items():
+                if value is None:  # as if it had not been set here
+                    continue
                 f.write(f"{key}: {value}\n")
 
     def _spawn(self, program, name, *args):
