@@ -29,12 +29,14 @@ struct row_codec *row_codec_create(struct schema *schema)
         if (schema->fields[i].nullable)
             codec->null_bytes = (schema->field_count + 7) / 8;
     uint32_t offset = codec->null_bytes, record_offset = 0, record_alignment = 1;
+    codec->is_packed = true;
     for (uint32_t i = 0; i < schema->field_count; i++) {
         enum data_type type = schema->fields[i].type;
         uint32_t size, alignment;
         row_record_layout(type, &size, &alignment);
         record_offset = align_up(record_offset, alignment);
         codec->fields[i] = (struct row_field){type, encoded_width(type), offset, record_offset};
+        codec->is_packed = codec->is_packed && offset == record_offset && type != TYPE_BOOLEAN && !data_type_is_text(type);
         offset += encoded_width(type);
         record_offset += size;
         record_alignment = alignment > record_alignment ? alignment : record_alignment;
@@ -42,6 +44,7 @@ struct row_codec *row_codec_create(struct schema *schema)
     }
     codec->fixed_bytes = offset;
     codec->record_size = align_up(record_offset, record_alignment);
+    codec->is_packed = codec->is_packed && codec->fixed_bytes == codec->record_size;
     return codec;
 }
 

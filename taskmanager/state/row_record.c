@@ -74,21 +74,31 @@ done:
     return err;
 }
 
-void row_codec_encode_record(const struct row_codec *codec, const void *record, struct bytes_writer *writer)
+/* All but the text. */
+void row_codec_encode_fixed(const struct row_codec *codec, const void *record, uint8_t *to)
 {
     const uint8_t *members = record;
-    uint8_t *bytes = row_reserve(writer, codec->fixed_bytes);
-    memset(bytes, 0, codec->null_bytes);
+    if (codec->is_packed) {
+        memcpy(to, record, codec->fixed_bytes);
+        return;
+    }
+    memset(to, 0, codec->null_bytes);
     for (uint32_t i = 0; i < codec->field_count; i++) {
         const struct row_field *field = &codec->fields[i];
         const uint8_t *member = members + field->record_offset;
         if (data_type_is_text(field->type))
-            memcpy(bytes + field->offset, member + offsetof(mr_string, length), sizeof(uint32_t));
+            memcpy(to + field->offset, member + offsetof(mr_string, length), sizeof(uint32_t));
         else if (field->type == TYPE_BOOLEAN)
-            bytes[field->offset] = *member != 0;
+            to[field->offset] = *member != 0;
         else
-            memcpy(bytes + field->offset, member, field->width);
+            memcpy(to + field->offset, member, field->width);
     }
+}
+
+void row_codec_encode_record(const struct row_codec *codec, const void *record, struct bytes_writer *writer)
+{
+    const uint8_t *members = record;
+    row_codec_encode_fixed(codec, record, row_reserve(writer, codec->fixed_bytes));
     for (uint32_t i = 0; i < codec->field_count && codec->text_count != 0; i++) {
         if (!data_type_is_text(codec->fields[i].type))
             continue;

@@ -11,6 +11,7 @@
 #include "taskmanager/state/state_file.h"
 #include "taskmanager/state/state_table.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -115,42 +116,61 @@ void snapshot_destroy(struct snapshot *snapshot)
 struct table_writer {
     struct state_file_writer *file;
     struct row_codec *records; /* STATE_VALUE_RECORD: values become rows */
-    struct bytes_writer row;
     uint32_t key_group;
     bool is_open;
 };
 
-static struct error *write_entry(void *arg, const struct state_entry *entry)
+/* Keys and values of a table mostly have one of a few lengths: no call for those. */
+static inline uint8_t *copy_short(uint8_t *to, const uint8_t *from, uint32_t length)
+{
+    if (length == 8)
+        memcpy(to, from, 8);
+    else if (length == 16)
+        memcpy(to, from, 16);
+    else if (length != 0)
+        memcpy(to, from, length);
+    return to + length;
+}
+
+static uint8_t *encode_entry(const struct row_codec *records, const struct state_entry *entry, uint8_t *to)
+{
+    uint32_t value_length = records != NULL ? records->fixed_bytes : entry->value_length;
+    to = state_file_entry_begin(to, entry->hash, entry->key_length, entry->namespace_length, value_length);
+    to = copy_short(to, state_entry_key(entry), entry->key_length + entry->namespace_length);
+    if (records == NULL || records->is_packed)
+        return copy_short(to, entry->data, value_length);
+    row_codec_encode_fixed(records, entry->data, to);
+    return to + value_length;
+}
+
+static struct error *write_page(void *arg, struct state_entries entries)
 {
     struct table_writer *writer = arg;
-    struct state_file_entry out = {
-        .hash = entry->hash,
-        .key = state_entry_key(entry),
-        .name_space = state_entry_namespace(entry),
-        .value = entry->data,
-        .key_length = entry->key_length,
-        .namespace_length = entry->namespace_length,
-        .value_length = entry->value_length,
-    };
+    const struct row_codec *records = writer->records;
+    /* An entry in the file has less before its data than in the page; its row may be longer than its record. */
+    size_t room = entries.bytes + (records != NULL ? entries.bytes / sizeof(struct state_entry) * records->fixed_bytes : 0);
+    const struct state_entry *entry = state_entries_next(&entries);
+    if (entry == NULL)
+        return NULL;
     if (!writer->is_open || entry->key_group != writer->key_group) {
         TRY(state_file_begin_chunk(writer->file, entry->key_group));
         writer->key_group = entry->key_group;
         writer->is_open = true;
     }
-    if (writer->records != NULL) {
-        if (entry->value_length != writer->records->record_size)
+    uint8_t *start, *to;
+    uint64_t items = 0;
+    TRY(state_file_reserve(writer->file, room, &start));
+    for (to = start; entry != NULL; entry = state_entries_next(&entries)) {
+        if (records != NULL && entry->value_length != records->record_size)
             return error_new(INTERNAL, "a record of %" PRIu32 " bytes lies in a table of records of %" PRIu32 " bytes", entry->value_length,
-                             writer->records->record_size);
-        writer->row.length = 0;
-        row_codec_encode_record(writer->records, entry->data, &writer->row);
-        out.value = writer->row.data;
-        out.value_length = (uint32_t)writer->row.length;
+                             records->record_size);
+        to = encode_entry(records, entry, to);
+        items++;
     }
-    uint8_t *to;
-    TRY(state_file_reserve(writer->file, (size_t)STATE_FILE_ENTRY_OVERHEAD_MAX + out.key_length + out.namespace_length + out.value_length, &to));
-    state_file_append(writer->file, state_file_entry_encode(to, &out), 1);
+    state_file_append(writer->file, (size_t)(to - start), items);
     return NULL;
 }
+static_assert(STATE_FILE_ENTRY_OVERHEAD_MAX <= sizeof(struct state_entry), "an entry takes no more room in the file than in its page");
 
 static json_t *table_meta(const struct snapshot_part *part)
 {
@@ -174,9 +194,8 @@ static struct error *write_table(struct snapshot_part *part, struct state_file_w
     if (options->value_form == STATE_VALUE_RECORD)
         writer.records = row_codec_create(options->value_schema);
     state_file_begin_section(file, part->operator_id, part->name, STATE_KEYED, table_meta(part));
-    struct error *err = state_view_consume(part->view, write_entry, &writer);
+    struct error *err = state_view_consume(part->view, write_page, &writer);
     row_codec_destroy(writer.records);
-    bytes_writer_finish(&writer.row);
     return err;
 }
 

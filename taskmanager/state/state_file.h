@@ -18,6 +18,7 @@
 
 #include <jansson.h>
 #include <stdint.h>
+#include <string.h>
 
 #define STATE_FILE_MAGIC UINT32_C(0x5453524d)
 #define STATE_FILE_VERSION 1
@@ -99,9 +100,21 @@ struct state_file_entry {
     uint32_t namespace_length;
     uint32_t value_length;
 };
+/* Three lengths and the hash: no more than a state_entry has before its data. */
 #define STATE_FILE_ENTRY_OVERHEAD_MAX 24
-/* Bytes written at `to`, which has room for overhead and contents. */
-size_t state_file_entry_encode(uint8_t *to, const struct state_file_entry *entry);
+/* Writes what comes before the contents (key, namespace, value); gives the place of the contents. */
+static inline uint8_t *state_file_entry_begin(uint8_t *to, uint64_t hash, uint32_t key_length, uint32_t namespace_length, uint32_t value_length)
+{
+    const uint32_t lengths[] = {key_length, namespace_length, value_length};
+    for (int i = 0; i < 3; i++) {
+        uint32_t length = lengths[i];
+        for (; length >= 0x80; length >>= 7)
+            *to++ = (uint8_t)(length | 0x80);
+        *to++ = (uint8_t)length;
+    }
+    memcpy(to, &hash, sizeof hash);
+    return to + sizeof hash;
+}
 /* False at the end; also after a malformed entry, which leaves the reader failed. */
 bool state_file_entry_decode(struct bytes_reader *reader, struct state_file_entry *out);
 

@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BLOCK_BYTES ((size_t)1 << 20)
+/* Checksum and write find the block in the second cache. */
+#define BLOCK_BYTES ((size_t)1 << 18)
 
 struct state_file_writer {
     int fd;
@@ -23,6 +24,7 @@ struct state_file_writer {
     uint8_t *block;
     size_t block_used;
     size_t block_capacity;
+    size_t block_summed; /* bytes of the block that are in their chunk's checksum, or in no chunk */
     uint64_t offset; /* of the block in the file */
     struct state_index index;
     struct state_chunk *chunk; /* the open one, or NULL */
@@ -88,7 +90,7 @@ struct error *state_file_create(const char *directory, const char *file_name, st
     writer->block_capacity = BLOCK_BYTES;
     uint32_t header[2] = {STATE_FILE_MAGIC, STATE_FILE_VERSION};
     memcpy(writer->block, header, sizeof header);
-    writer->block_used = sizeof header;
+    writer->block_used = writer->block_summed = sizeof header;
     *out = writer;
     return NULL;
 }
@@ -130,17 +132,27 @@ static struct error *write_all(struct state_file_writer *writer, const uint8_t *
     return NULL;
 }
 
+/* What was appended to the open chunk goes into its checksum: a block at a time, not an entry at a time. */
+static void sum_block(struct state_file_writer *writer)
+{
+    if (writer->chunk != NULL)
+        writer->chunk->crc = crc32c(writer->chunk->crc, writer->block + writer->block_summed, writer->block_used - writer->block_summed);
+    writer->block_summed = writer->block_used;
+}
+
 static struct error *flush_block(struct state_file_writer *writer)
 {
+    sum_block(writer);
     TRY(write_all(writer, writer->block, writer->block_used));
     writer->offset += writer->block_used;
-    writer->block_used = 0;
+    writer->block_used = writer->block_summed = 0;
     return NULL;
 }
 
 void state_file_begin_section(struct state_file_writer *writer, struct id operator_id, const char *name, enum state_kind kind, json_t *meta)
 {
     struct state_index *index = &writer->index;
+    sum_block(writer);
     index->sections = heap_realloc(index->sections, index->section_count + 1, sizeof *index->sections);
     index->sections[index->section_count++] = (struct state_section){
         .operator_id = operator_id, .name = heap_strdup(name), .kind = kind, .meta = meta != NULL ? meta : json_object()};
@@ -150,6 +162,7 @@ void state_file_begin_section(struct state_file_writer *writer, struct id operat
 struct error *state_file_begin_chunk(struct state_file_writer *writer, uint32_t key_group)
 {
     struct state_section *section = &writer->index.sections[writer->index.section_count - 1];
+    sum_block(writer);
     if (section->chunk_count == section->chunk_capacity) {
         section->chunk_capacity = section->chunk_capacity != 0 ? section->chunk_capacity * 2 : 4;
         section->chunks = heap_realloc(section->chunks, section->chunk_capacity, sizeof *section->chunks);
@@ -175,7 +188,6 @@ struct error *state_file_reserve(struct state_file_writer *writer, size_t length
 void state_file_append(struct state_file_writer *writer, size_t length, uint64_t items)
 {
     struct state_chunk *chunk = writer->chunk;
-    chunk->crc = crc32c(chunk->crc, writer->block + writer->block_used, length);
     chunk->length += length;
     chunk->items += items;
     writer->block_used += length;
@@ -258,33 +270,4 @@ struct error *state_file_commit(struct state_file_writer *writer, uint64_t *size
     *size_bytes = size;
     *crc = file_crc;
     return NULL;
-}
-
-/* ---- entries ---- */
-
-static uint8_t *write_varint(uint8_t *to, uint32_t value)
-{
-    for (; value >= 0x80; value >>= 7)
-        *to++ = (uint8_t)(value | 0x80);
-    *to++ = (uint8_t)value;
-    return to;
-}
-
-size_t state_file_entry_encode(uint8_t *to, const struct state_file_entry *entry)
-{
-    uint8_t *start = to;
-    to = write_varint(to, entry->key_length);
-    to = write_varint(to, entry->namespace_length);
-    to = write_varint(to, entry->value_length);
-    memcpy(to, &entry->hash, sizeof entry->hash);
-    to += sizeof entry->hash;
-    if (entry->key_length != 0)
-        memcpy(to, entry->key, entry->key_length);
-    to += entry->key_length;
-    if (entry->namespace_length != 0)
-        memcpy(to, entry->name_space, entry->namespace_length);
-    to += entry->namespace_length;
-    if (entry->value_length != 0)
-        memcpy(to, entry->value, entry->value_length);
-    return (size_t)(to - start) + entry->value_length;
 }

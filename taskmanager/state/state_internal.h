@@ -35,6 +35,5 @@ void state_page_free(struct state_table *table, uint32_t page);
 void state_group_close_page(struct state_group *group);
 
 uint32_t state_entry_bytes(const struct state_table *table, uint64_t ref);
-bool state_entry_is_dead(const struct state_entry *entry);
 
 #endif

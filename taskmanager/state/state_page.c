@@ -183,25 +183,19 @@ struct state_view *state_view_create(struct state_table *table)
     return view;
 }
 
-static struct error *consume_page(const struct view_page *view, struct error *(*on_entry)(void *arg, const struct state_entry *entry), void *arg)
-{
-    for (uint32_t offset = 0; offset < view->used_bytes;) {
-        const struct state_entry *entry = (const struct state_entry *)(const void *)(view->data + offset);
-        offset += entry->units != 0 ? (uint32_t)entry->units * 8 : view->used_bytes;
-        if (!state_entry_is_dead(entry))
-            TRY(on_entry(arg, entry));
-    }
-    return NULL;
-}
-
-struct error *state_view_consume(struct state_view *view, struct error *(*on_entry)(void *arg, const struct state_entry *entry), void *arg)
+struct error *state_view_consume(struct state_view *view, struct error *(*on_page)(void *arg, struct state_entries entries), void *arg)
 {
     for (uint32_t i = 0; i < view->page_count; i++) {
-        if (view->pages[i].data == NULL)
+        struct view_page *page = &view->pages[i];
+        if (page->data == NULL)
             continue;
-        TRY(consume_page(&view->pages[i], on_entry, arg));
-        state_block_unref(&view->spare, view->pages[i].data, view->pages[i].capacity_bytes);
-        view->pages[i].data = NULL;
+        if (i + 1 < view->page_count && page[1].data != NULL) { /* the rest follows by itself */
+            __builtin_prefetch(page[1].data);
+            __builtin_prefetch(page[1].data + 64);
+        }
+        TRY(on_page(arg, (struct state_entries){page->data, page->used_bytes}));
+        state_block_unref(&view->spare, page->data, page->capacity_bytes);
+        page->data = NULL;
     }
     state_block_bundle_finish(&view->spare);
     return NULL;

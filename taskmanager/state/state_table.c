@@ -18,7 +18,6 @@
 #define REF_BITS 36
 #define REF_MASK ((UINT64_C(1) << REF_BITS) - 1)
 #define INDEX_LOG2_MIN 3
-#define ENTRY_DEAD UINT16_MAX /* key_group of a removed entry */
 #define ENTRY_BYTES_MAX ((uint64_t)UINT32_MAX - 4096)
 
 static inline uint64_t load_word(const void *bytes)
@@ -182,11 +181,6 @@ uint32_t state_entry_bytes(const struct state_table *table, uint64_t ref)
     return entry->units != 0 ? (uint32_t)entry->units * 8 : table->pages[ref >> STATE_REF_OFFSET_BITS].used_bytes;
 }
 
-bool state_entry_is_dead(const struct state_entry *entry)
-{
-    return entry->key_group == ENTRY_DEAD;
-}
-
 static uint32_t entry_size(uint32_t value_length, uint32_t key_length, uint32_t namespace_length)
 {
     uint64_t bytes = sizeof(struct state_entry) + (uint64_t)value_length + key_length + namespace_length;
@@ -239,7 +233,7 @@ static void entry_release(struct state_table *table, uint64_t ref)
     if (state_page_release(table, ref, bytes))
         return; /* the page went with its last entry */
     struct state_entry *entry = (struct state_entry *)(void *)((uint8_t *)state_table_value(table, ref) - sizeof *entry);
-    entry->key_group = ENTRY_DEAD;
+    entry->key_group = STATE_ENTRY_DEAD;
 }
 
 /* Gives an entry another value length: a new entry takes its place in the index. */
@@ -403,9 +397,12 @@ static void prefetch_entries(const struct state_table *table, const struct probe
         }
         if (slot == 0)
             continue;
+        const struct state_page_slot *page = &table->pages[(slot & REF_MASK) >> STATE_REF_OFFSET_BITS];
         const uint8_t *entry = (const uint8_t *)state_table_entry(table, slot & REF_MASK);
         __builtin_prefetch(entry);
         __builtin_prefetch(entry + 47); /* the end of a small entry: maybe the next line */
+        if (page->is_shared) /* it will be copied, and its count, which the view's reader has changed, go down */
+            __builtin_prefetch(state_block_refs(page->data, page->capacity_bytes), 1);
     }
     KEEP_PREFETCHES();
 }
@@ -544,7 +541,7 @@ void state_iterator_finish(struct state_iterator *iterator)
 
 struct state_table *state_table_create(const struct state_table_options *options)
 {
-    check(options->key_group_first <= options->key_group_last && options->key_group_last < ENTRY_DEAD);
+    check(options->key_group_first <= options->key_group_last && options->key_group_last < STATE_ENTRY_DEAD);
     check(options->value_form == STATE_VALUE_BYTES || options->value_schema != NULL);
     struct state_table *table = heap_new(struct state_table);
     table->options = *options;

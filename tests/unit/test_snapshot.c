@@ -343,6 +343,90 @@ START_TEST(record_values_convert_by_field_name)
 }
 END_TEST
 
+struct packed_total {
+    int64_t sum;
+    int32_t count;
+    int32_t last;
+};
+static const struct field packed_fields[] = {{.name = (char[]){"sum"}, .type = TYPE_INT64}, {.name = (char[]){"count"}, .type = TYPE_INT32},
+                                             {.name = (char[]){"last"}, .type = TYPE_INT32}};
+
+/* Records that are rows as they lie, many blocks of them. */
+START_TEST(packed_records_come_back)
+{
+    enum { COUNT = 60000 };
+    make_directory();
+    struct state_table *table = record_table(packed_fields, 3), *back = record_table(packed_fields, 3);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct packed_total total = {.sum = -(int64_t)i * 1000003, .count = (int32_t)i, .last = -7};
+        state_table_put(table, group_of(i), hash_of(i), &i, sizeof i, NULL, 0, &total, sizeof total);
+    }
+    json_t *handles = write_one_table(table, "state");
+    no_error(load_table(handles, back));
+    ck_assert_uint_eq(state_table_entry_count(back), COUNT);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint64_t ref = state_table_find(back, group_of(i), hash_of(i), &i, sizeof i, NULL, 0);
+        const struct packed_total *total = state_table_value(back, ref);
+        ck_assert(total->sum == -(int64_t)i * 1000003 && total->count == (int32_t)i && total->last == -7);
+    }
+    json_decref(handles);
+    state_table_destroy(table);
+    state_table_destroy(back);
+    remove_directory();
+}
+END_TEST
+
+/* Number i as a key, a namespace and a value of lengths around those that are copied, counted and buffered differently. */
+static const uint32_t entry_sizes[] = {0, 1, 7, 8, 9, 15, 16, 17, 127, 128, 129, 1000, 5000, 16384, 300000};
+#define SIZE_COUNT ((uint32_t)(sizeof entry_sizes / sizeof entry_sizes[0]))
+
+static void fill_bytes(uint8_t *bytes, uint32_t length, uint32_t seed)
+{
+    for (uint32_t i = 0; i < length; i++)
+        bytes[i] = (uint8_t)((i + seed) * 2654435761u >> 24);
+}
+
+START_TEST(entries_of_every_size)
+{
+    make_directory();
+    struct state_table *table = bytes_table(0, GROUPS - 1), *back = bytes_table(0, GROUPS - 1);
+    uint8_t *key = heap_alloc(1000), *name_space = heap_alloc(1000), *value = heap_alloc(300000);
+    uint32_t count = 0;
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t k = 1; k < 12; k++)
+            for (uint32_t n = 0; n < 12; n++)
+                for (uint32_t v = 0; v < SIZE_COUNT; v++) {
+                    uint32_t length = k < 3 || v < 13 ? entry_sizes[v] : 64, number = k << 16 | n << 8 | v;
+                    fill_bytes(key, entry_sizes[k], number);
+                    fill_bytes(name_space, entry_sizes[n], number + 1);
+                    fill_bytes(value, length, number + 2);
+                    uint64_t hash = hash_of(number);
+                    if (pass == 0) {
+                        state_table_put(table, group_of(number), hash, key, entry_sizes[k], name_space, entry_sizes[n], value, length);
+                        count++;
+                        continue;
+                    }
+                    uint64_t ref = state_table_find(back, group_of(number), hash, key, entry_sizes[k], name_space, entry_sizes[n]);
+                    ck_assert_uint_ne(ref, STATE_REF_NONE);
+                    ck_assert_uint_eq(state_table_entry(back, ref)->value_length, length);
+                    ck_assert(length == 0 || memcmp(state_table_entry(back, ref)->data, value, length) == 0);
+                }
+        if (pass > 0)
+            break;
+        json_t *handles = write_one_table(table, "state");
+        no_error(load_table(handles, back));
+        ck_assert_uint_eq(state_table_entry_count(back), count);
+        json_decref(handles);
+    }
+    free(key);
+    free(name_space);
+    free(value);
+    state_table_destroy(table);
+    state_table_destroy(back);
+    remove_directory();
+}
+END_TEST
+
 /* ---- damage ---- */
 
 static uint8_t *read_file(const char *path, size_t *length)
@@ -467,6 +551,8 @@ int main(void)
     tcase_add_test(tcase, rescaling_keeps_everything);
     tcase_add_test(tcase, a_snapshot_shows_the_state_at_the_barrier);
     tcase_add_test(tcase, record_values_convert_by_field_name);
+    tcase_add_test(tcase, packed_records_come_back);
+    tcase_add_test(tcase, entries_of_every_size);
     tcase_add_test(tcase, every_damaged_byte_is_noticed);
     tcase_add_test(tcase, a_full_disk_leaves_no_file);
     tcase_add_test(tcase, an_empty_snapshot_writes_nothing);

@@ -155,19 +155,25 @@ struct captured {
     uint64_t seen;
 };
 
-static struct error *compare_entry(void *arg, const struct state_entry *entry)
+static struct error *compare_page(void *arg, struct state_entries entries)
 {
     struct captured *captured = arg;
-    uint32_t number = number_of(entry);
-    check_value(entry, &captured->expected[number]);
-    captured->expected[number].length_plus_one = 0; /* each once */
-    captured->seen++;
+    const struct state_entry *entry;
+    uint32_t key_group = UINT32_MAX;
+    while ((entry = state_entries_next(&entries)) != NULL) {
+        uint32_t number = number_of(entry);
+        check_value(entry, &captured->expected[number]);
+        captured->expected[number].length_plus_one = 0; /* each once */
+        captured->seen++;
+        ck_assert(key_group == UINT32_MAX || key_group == entry->key_group);
+        key_group = entry->key_group;
+    }
     return NULL;
 }
 
 static void check_view(struct captured *captured)
 {
-    struct error *err = state_view_consume(captured->view, compare_entry, captured);
+    struct error *err = state_view_consume(captured->view, compare_page, captured);
     ck_assert_ptr_null(err);
     for (uint32_t i = 0; i < KEY_COUNT; i++)
         ck_assert_uint_eq(captured->expected[i].length_plus_one, 0);
