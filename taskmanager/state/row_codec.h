@@ -29,6 +29,7 @@ struct row_codec {
     uint32_t fixed_bytes; /* bitmap and fixed part: the length of a row without text */
     uint32_t text_count;
     uint32_t record_size; /* sizeof the C struct */
+    bool is_packed;       /* a record's bytes are the row's bytes */
     struct row_field fields[];
 };
 
@@ -65,6 +66,8 @@ uint64_t row_codec_hash(const struct row_codec *codec, const void *data, size_t 
 /* The schema of a record type: fields not nullable. A layout that is not the C ABI's is an error that names the field. */
 MUST_CHECK struct error *row_schema_of_record(const struct mr_record_type *type, struct schema **out);
 void row_codec_encode_record(const struct row_codec *codec, const void *record, struct bytes_writer *writer);
+/* The same for records without text: writes fixed_bytes. */
+void row_codec_encode_fixed(const struct row_codec *codec, const void *record, uint8_t *to);
 /* Fills record_size bytes at record. Text points into bytes (borrowed); empty text points to "". */
 MUST_CHECK struct error *row_codec_decode_record(const struct row_codec *codec, const void *bytes, size_t length, void *record);
 /* A batch row as a record: text borrows from the batch. */

@@ -49,6 +49,8 @@ struct state_entry {
     uint8_t data[];
 };
 
+#define STATE_ENTRY_DEAD UINT16_MAX /* key_group of a removed entry */
+static inline bool state_entry_is_dead(const struct state_entry *entry) { return entry->key_group == STATE_ENTRY_DEAD; }
 static inline const uint8_t *state_entry_key(const struct state_entry *entry) { return entry->data + entry->value_length; }
 static inline const uint8_t *state_entry_namespace(const struct state_entry *entry)
 {
@@ -180,10 +182,27 @@ void state_iterator_finish(struct state_iterator *iterator);
 struct state_view;
 /* O(pages): references, no entry is touched. */
 struct state_view *state_view_create(struct state_table *table);
-/* Calls on_entry for all entries in key-group order; stops at the first error. Drops each page as soon as it is done, so
+/* The entries of one page, of one key group. Together with what state_entry has before its data, they take bytes at most. */
+struct state_entries {
+    const uint8_t *at;
+    uint32_t bytes; /* that are left */
+};
+/* NULL at the end. */
+static inline const struct state_entry *state_entries_next(struct state_entries *entries)
+{
+    while (entries->bytes > 0) {
+        const struct state_entry *entry = (const struct state_entry *)(const void *)entries->at;
+        uint32_t bytes = entry->units != 0 ? (uint32_t)entry->units * 8 : entries->bytes;
+        entries->at += bytes;
+        entries->bytes -= bytes;
+        if (!state_entry_is_dead(entry))
+            return entry;
+    }
+    return NULL;
+}
+/* Calls on_page for all pages in key-group order; stops at the first error. Drops each page as soon as it is done, so
  * that the table need not copy it any more: works once. Any one thread. */
-MUST_CHECK struct error *state_view_consume(struct state_view *view, struct error *(*on_entry)(void *arg, const struct state_entry *entry),
-                                            void *arg);
+MUST_CHECK struct error *state_view_consume(struct state_view *view, struct error *(*on_page)(void *arg, struct state_entries entries), void *arg);
 const struct state_table_options *state_view_options(const struct state_view *view);
 void state_view_destroy(struct state_view *view);
 
