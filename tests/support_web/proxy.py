@@ -5,6 +5,7 @@ in, or as if the jobmanager were gone.
 import argparse
 import http.client
 import os
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,6 +16,14 @@ POLICY = "default-src 'self'"
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self):
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def log_message(self, *_):
         pass
@@ -66,20 +75,32 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = pass_on
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A connection that was cut is no news."""
+
+
 class Proxy:
     """upstream: host:port. folder: serves the page from there. url: of the page at the root."""
 
     def __init__(self, upstream, prefix="", folder=None, port=0):
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
+        self.server.connections = set()
         self.server.upstream, self.server.prefix, self.server.folder = upstream, prefix, folder
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}{prefix}/"
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
     def stop(self):
+        """Open connections end too, as when a process is gone."""
         self.server.shutdown()
         self.server.server_close()
+        for connection in list(self.server.connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # it ended by itself
+                pass
 
 
 def main():
