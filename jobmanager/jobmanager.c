@@ -371,6 +371,7 @@ void jobmanager_destroy(struct jobmanager *jobmanager)
     coordinator_destroy(jobmanager->coordinator);
     program_store_destroy(jobmanager->programs);
     pages_destroy(jobmanager->pages);
+    flame_graphs_finish(&jobmanager->flame_graphs);
     operations_finish(&jobmanager->operations);
     hash_map_finish(&jobmanager->links);
     rpc_secret_finish(&jobmanager->secret);

@@ -17,6 +17,7 @@
 #include "common/rpc/rpc_conn.h"
 #include "common/rpc/rpc_server.h"
 #include "jobmanager/core/coordinator.h"
+#include "jobmanager/flame_graph.h"
 #include "jobmanager/operations.h"
 #include "jobmanager/program_store.h"
 #include "jobmanager/rest/java_clients.h"
@@ -33,6 +34,7 @@ struct jobmanager {
     struct rest_server *rest;
     struct prometheus_reporter *prometheus; /* NULL: off */
     struct java_clients java_clients;
+    struct flame_graphs flame_graphs;
     struct pages *pages;       /* what REST serves where no route fits */
     struct program_store *programs;
     struct operations operations;

@@ -359,7 +359,8 @@ void handle_checkpoints(struct jobmanager *jobmanager, struct rest_request *requ
     put_json(summary, "processed_data", summary_view(&stats->processed_bytes));
     put_json(summary, "persisted_data", summary_view(&stats->persisted_bytes));
     json_t *history = json_array();
-    for (size_t i = stats->history.count; i > 0; i--)
+    size_t shown_count = (size_t)config_int(jobmanager->config, OPTION_CHECKPOINT_HISTORY_SIZE);
+    for (size_t i = stats->history.count; i > 0 && json_array_size(history) < shown_count; i--)
         json_array_append_new(history, checkpoint_view(stats->history.items[i - 1], false, now_ms));
     json_t *json = json_object();
     put_json(json, "counts", counts_view(&stats->counts));

@@ -1,4 +1,4 @@
-/* The jobmanager itself: configuration, environment, logs, threads. Its metrics are in handler_metrics.c.
+/* The jobmanager itself: configuration, environment, logs. Its metrics are in handler_metrics.c, its threads in handler_stacks.c.
  * Thread: the loop. */
 #include "common/base/heap.h"
 #include "jobmanager/rest/handlers.h"
@@ -115,51 +115,6 @@ void handle_jobmanager_log_file(struct jobmanager *jobmanager, struct rest_reque
     char *path = jobmanager->log_directory != NULL ? heap_printf("%s/%s", jobmanager->log_directory, rest_path_param(request, "filename")) : NULL;
     reply_file(request, path);
     free(path);
-}
-
-/* ---- threads ---- */
-
-static void add_thread(json_t *list, const char *id)
-{
-    char path[300];
-    char name[64] = "";
-    char state[128] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%s/comm", id);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return;
-    if (fgets(name, sizeof name, file) != NULL)
-        name[strcspn(name, "\n")] = '\0';
-    fclose(file);
-    snprintf(path, sizeof path, "/proc/self/task/%s/wchan", id);
-    file = fopen(path, "re");
-    if (file != NULL) {
-        if (fgets(state, sizeof state, file) == NULL)
-            state[0] = '\0';
-        fclose(file);
-    }
-    json_t *thread = json_object();
-    put_text(thread, "threadName", name);
-    put_json(thread, "stringifiedThreadInfo",
-             json_sprintf("\"%s\" Id=%s %s%s\n\n", name, id, state[0] != '\0' && strcmp(state, "0") != 0 ? "WAITING in " : "RUNNABLE",
-                          strcmp(state, "0") != 0 ? state : ""));
-    json_array_append_new(list, thread);
-}
-
-void handle_jobmanager_thread_dump(struct jobmanager *jobmanager, struct rest_request *request)
-{
-    (void)jobmanager;
-    json_t *threads = json_array();
-    DIR *directory = opendir("/proc/self/task");
-    for (struct dirent *entry = directory != NULL ? readdir(directory) : NULL; entry != NULL; entry = readdir(directory)) {
-        if (entry->d_name[0] != '.')
-            add_thread(threads, entry->d_name);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    json_t *json = json_object();
-    put_json(json, "threadInfos", threads);
-    rest_reply_json(request, 200, json);
 }
 
 /* ---- the same, reached through a job ---- */

@@ -107,6 +107,7 @@ void agent_stop(struct agent *agent, const char *reason)
     json_decref(goodbye);
     loop_timer_stop(&agent->link_timer);
     loop_timer_stop(&agent->heartbeat_timer);
+    agent_stacks_close(agent);
     agent_data_close(agent);
     prometheus_reporter_destroy(agent->prometheus);
     agent->prometheus = NULL;
@@ -349,6 +350,7 @@ static void on_link_close(struct rpc_conn *conn, const struct error *reason, voi
         none = error_new(NETWORK, "closed");
     log_failure(agent, reason != NULL ? reason : none);
     error_free(none);
+    agent_stacks_close(agent);
     agent->link = NULL;
     agent->link_state = LINK_WAITING;
     loop_timer_stop(&agent->link_timer);

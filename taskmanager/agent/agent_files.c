@@ -1,4 +1,4 @@
-/* FILE_GET: log files of this taskmanager by their base names, and thread dumps. Reading happens on a worker. Thread: as noted. */
+/* FILE_GET: log files of this taskmanager by their base names. Reading happens on a worker. Thread: as noted. */
 #include "common/base/heap.h"
 #include "common/base/log.h"
 #include "common/fs/fs.h"
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_BYTES_MAX = 32 << 20, THREAD_COUNT_MAX = 4096, PROC_BYTES_MAX = 64 << 10 };
+enum { FILE_BYTES_MAX = 32 << 20 };
 
 /* Owned by the loop before and after, by the worker in between. */
 struct file_job {
@@ -24,7 +24,6 @@ struct file_job {
     char *directory;
     char *log_path;
     char *out_path;
-    VEC(int64_t) pids;
     uint8_t *bytes;
     size_t length;
 };
@@ -82,106 +81,17 @@ static struct error *list_files(struct file_job *job)
     return NULL;
 }
 
-/* ---- thread dump. Thread: worker ---- */
-
-/* A small file of /proc, whose size is not known before; "" when it cannot be read. */
-static char *read_proc(int64_t pid, const char *thread, const char *name)
-{
-    char *text = heap_alloc(PROC_BYTES_MAX + 1);
-    char *path = heap_printf("/proc/%" PRId64 "/task/%s/%s", pid, thread, name);
-    FILE *file = fopen(path, "re");
-    free(path);
-    if (file != NULL) {
-        size_t length = fread(text, 1, PROC_BYTES_MAX, file);
-        text[length] = '\0';
-        fclose(file);
-    }
-    return text;
-}
-
-static const char *thread_state(const char *stat_text)
-{
-    const char *after_name = strrchr(stat_text, ')');
-    char state = after_name != NULL && after_name[1] == ' ' ? after_name[2] : '?';
-    switch (state) {
-    case 'R': return "RUNNABLE";
-    case 'S': return "WAITING";
-    case 'D': return "BLOCKED";
-    case 'T':
-    case 't': return "STOPPED";
-    case 'Z':
-    case 'X': return "TERMINATED";
-    default: return "UNKNOWN";
-    }
-}
-
-/* "[<0>] futex_wait+0x1/0x2" -> "\tat kernel/futex_wait+0x1/0x2" */
-static void append_kernel_stack(struct str_buf *text, const char *stack)
-{
-    while (*stack != '\0') {
-        size_t length = strcspn(stack, "\n");
-        const char *frame = memchr(stack, ' ', length);
-        if (frame != NULL)
-            str_buf_printf(text, "\tat kernel/%.*s\n", (int)(length - (size_t)(frame + 1 - stack)), frame + 1);
-        stack += length;
-        stack += *stack == '\n';
-    }
-}
-
-static json_t *describe_thread(int64_t pid, const char *thread)
-{
-    struct str_buf text = {0};
-    char *name = read_proc(pid, thread, "comm");
-    char *stat_text = read_proc(pid, thread, "stat");
-    char *channel = read_proc(pid, thread, "wchan");
-    char *stack = read_proc(pid, thread, "stack");
-    name[strcspn(name, "\n")] = '\0';
-    str_buf_printf(&text, "\"%s\" Id=%s %s", name, thread, thread_state(stat_text));
-    if (channel[0] != '\0' && strcmp(channel, "0") != 0)
-        str_buf_printf(&text, " in %s", channel);
-    str_buf_append_char(&text, '\n');
-    append_kernel_stack(&text, stack);
-    str_buf_append_char(&text, '\n');
-    json_t *info = json_pack("{s:s*,s:s*}", "threadName", name, "stringifiedThreadInfo", str_buf_text(&text));
-    str_buf_finish(&text);
-    free(name);
-    free(stat_text);
-    free(channel);
-    free(stack);
-    return info;
-}
-
-static struct error *dump_threads(struct file_job *job)
-{
-    json_t *infos = json_array();
-    for (size_t i = 0; i < job->pids.count; i++) {
-        char *path = heap_printf("/proc/%" PRId64 "/task", job->pids.items[i]);
-        DIR *threads = opendir(path);
-        free(path);
-        if (threads == NULL)
-            continue; /* it has just exited */
-        for (struct dirent *entry = readdir(threads); entry != NULL && json_array_size(infos) < THREAD_COUNT_MAX; entry = readdir(threads))
-            if (entry->d_name[0] != '.')
-                json_array_append_new(infos, describe_thread(job->pids.items[i], entry->d_name));
-        closedir(threads);
-    }
-    take_json(job, json_pack("{s:o}", "threadInfos", infos));
-    return NULL;
-}
-
 static struct error *work(void *argument)
 {
     struct file_job *job = argument;
     if (strcmp(job->kind, "log") == 0)
         return read_path(job, job->log_path);
-    if (strcmp(job->kind, "stdout") == 0)
-        return read_path(job, job->out_path);
+    if (strcmp(job->kind, "stdout") == 0) /* not captured: an empty page, as in Flink */
+        return job->out_path != NULL ? read_path(job, job->out_path) : NULL;
     if (strcmp(job->kind, "file") == 0)
         return read_name(job);
     if (strcmp(job->kind, "list") == 0)
         return list_files(job);
-    if (strcmp(job->kind, "thread-dump") == 0)
-        return dump_threads(job);
     return error_new(INVALID_ARGUMENT, "FILE_GET of the unknown kind %s", job->kind);
 }
 
@@ -208,7 +118,6 @@ static void done(struct error *err, void *argument)
     free(job->log_path);
     free(job->out_path);
     free(job->bytes);
-    vec_finish(&job->pids);
     free(job);
 }
 
@@ -219,21 +128,19 @@ static char *copy_or_null(const char *text)
 
 void agent_file_get(struct agent *agent, const json_t *request)
 {
+    const char *kind = message_text(request, "kind");
+    if (strcmp(kind, "thread-dump") == 0 || strcmp(kind, "stacks") == 0) {
+        (kind[0] == 't' ? agent_stacks_dump : agent_stacks_sample)(agent, request);
+        return;
+    }
     struct file_job *job = heap_new(struct file_job);
     job->agent = agent;
     job->request = message_int(request, "request");
-    job->kind = heap_strdup(message_text(request, "kind"));
+    job->kind = heap_strdup(kind);
     job->name = copy_or_null(message_text(request, "name"));
     job->directory = heap_strdup(agent->log_directory);
     job->log_path = copy_or_null(log_file_path());
     job->out_path = copy_or_null(agent->options.out_path);
-    int64_t own = getpid();
-    vec_push(&job->pids, own);
-    for (size_t i = 0; i < agent->runners.count; i++) {
-        int64_t pid = agent->runners.items[i]->process.pid;
-        if (agent->runners.items[i]->state == RUNNER_RUNNING)
-            vec_push(&job->pids, pid);
-    }
     agent->file_count++;
     worker_run(agent->loop, work, done, job);
 }

@@ -108,6 +108,16 @@ void agent_data_close(struct agent *agent);
 /* Answers a FILE_GET with FILE. */
 void agent_file_get(struct agent *agent, const json_t *request);
 
+/* ---- agent_stacks.c: thread dumps and flame graphs ---- */
+/* Answer a FILE_GET with FILE when the runners have answered: a dump of all threads; samples of the tasks that the request's name, a
+ * JSON text, wants: {"job", "epoch", "executions", "samples", "interval_ms"}. */
+void agent_stacks_dump(struct agent *agent, const json_t *file_get);
+void agent_stacks_sample(struct agent *agent, const json_t *file_get);
+/* A runner's STACKS. */
+void agent_stacks_answer(struct runner *runner, struct frame *frame);
+/* Forgets requests that wait. */
+void agent_stacks_close(struct agent *agent);
+
 /* ---- agent_metrics.c ---- */
 /* Of a process by its id; -1 when it is gone. Cheap. */
 int64_t process_resident_bytes(int64_t pid);
@@ -159,6 +169,7 @@ struct agent {
     uint64_t backoff_ms;
     int64_t failure_logged_at_ms;
     int32_t file_count;  /* FILE_GETs in work */
+    struct stacks_request *stacks_requests;
     struct process_load load;
     struct prometheus_reporter *prometheus; /* NULL: off */
     bool is_stopping;

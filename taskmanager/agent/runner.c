@@ -276,6 +276,7 @@ static void on_control_frame(struct rpc_conn *conn, struct frame *frame, void *c
     case MESSAGE_CHECKPOINT_ACK:
     case MESSAGE_CHECKPOINT_DECLINE: break;
     case MESSAGE_HEARTBEAT_ACK: return;
+    case MESSAGE_STACKS: agent_stacks_answer(runner, frame); return;
     default: runner_kill(runner, heap_printf("it sent the unexpected message %s", message_type_name(frame->type))); return;
     }
     if (agent->link_state == LINK_REGISTERED && !runner->is_silent)

@@ -1,5 +1,6 @@
 /* The runner's life and its incoming messages. Thread: loop. */
 #include "taskmanager/task/task_runner_private.h"
+#include "taskmanager/task/task_stacks.h"
 
 #include "common/base/check.h"
 #include "common/base/heap.h"
@@ -24,6 +25,7 @@ struct task_runner *task_runner_create(const struct task_runner_options *options
 static void runner_free(struct task_runner *runner)
 {
     loop_timer_stop(&runner->metrics_timer);
+    task_stacks_finish(runner);
     for (size_t i = 0; i < runner->tasks.count; i++)
         task_destroy(runner->tasks.items[i].task);
     if (runner->client != NULL)
@@ -156,6 +158,9 @@ void task_runner_message(struct task_runner *runner, uint16_t type, const json_t
     switch (type) {
     case MESSAGE_CANCEL:
         runner_cancel(runner);
+        break;
+    case MESSAGE_STACKS_GET:
+        task_stacks_get(runner, json);
         break;
     case MESSAGE_TRIGGER_CHECKPOINT:
         runner_trigger(runner, json);

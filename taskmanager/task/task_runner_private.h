@@ -16,6 +16,7 @@
 #include "taskmanager/net/net_server.h"
 
 struct state_mail; /* task_runner_report.c */
+struct task_stacks; /* task_stacks.c */
 
 struct runner_task {
     struct task *task;
@@ -49,6 +50,7 @@ struct task_runner {
     VEC(struct state_mail *) undelivered; /* finished tasks with rows still on their way */
     struct loop_timer *delivery_timer;
     struct written_files written;
+    struct task_stacks *stacks; /* samplings that go on */
     bool is_closing;
     void (*on_closed)(void *context);
     void *closed_context;
@@ -61,6 +63,8 @@ void task_runner_deploy(struct task_runner *runner, const json_t *message);
 struct task_host task_runner_host(struct task_runner *runner);
 void task_runner_send_state(struct task_runner *runner, const char *execution, const char *state, const struct error *err);
 void task_runner_send_metrics(struct task_runner *runner);
+/* Takes json. */
+void task_runner_send(struct task_runner *runner, uint16_t type, json_t *json);
 /* Reports the finished tasks whose rows have left, or all when the runner is closing. */
 void task_runner_look_at_undelivered(struct task_runner *runner);
 /* All tasks of a closing runner have ended. */

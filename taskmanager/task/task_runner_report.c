@@ -25,7 +25,7 @@ json_t *task_runner_header(const struct task_runner *runner)
     return json_pack("{s:s,s:I}", "job", id_format(runner->job).hex, "epoch", (json_int_t)runner->epoch);
 }
 
-static void runner_send(struct task_runner *runner, uint16_t type, json_t *json)
+void task_runner_send(struct task_runner *runner, uint16_t type, json_t *json)
 {
     if (!runner->is_closing && runner->options.on_message != NULL)
         runner->options.on_message(runner->options.context, type, json);
@@ -41,7 +41,7 @@ void task_runner_send_state(struct task_runner *runner, const char *execution, c
     json_object_set_new(json, "state", json_string(state));
     if (err != NULL)
         json_object_set_new(json, "error", message_error_to_json(err));
-    runner_send(runner, MESSAGE_TASK_STATE, json);
+    task_runner_send(runner, MESSAGE_TASK_STATE, json);
 }
 
 struct state_mail {
@@ -126,7 +126,7 @@ static void send_decline(struct task_runner *runner, const struct task *task, ui
 {
     json_t *json = checkpoint_message(runner, task, checkpoint_id);
     json_object_set_new(json, "error", message_error_to_json(err));
-    runner_send(runner, MESSAGE_CHECKPOINT_DECLINE, json);
+    task_runner_send(runner, MESSAGE_CHECKPOINT_DECLINE, json);
 }
 
 static void send_ack(struct task_runner *runner, struct checkpoint_report *report)
@@ -137,7 +137,7 @@ static void send_ack(struct task_runner *runner, struct checkpoint_report *repor
     report->result.handles = report->books = NULL; /* moved: JSON values stay on one thread */
     json_object_set_new(json, "metrics", checkpoint_report_metrics(report));
     json_object_set_new(json, "is_finished", json_boolean(report->is_finished));
-    runner_send(runner, MESSAGE_CHECKPOINT_ACK, json);
+    task_runner_send(runner, MESSAGE_CHECKPOINT_ACK, json);
 }
 
 struct report_mail {
@@ -282,7 +282,7 @@ void task_runner_send_metrics(struct task_runner *runner)
     for (size_t i = 0; i < runner->tasks.count; i++)
         runner->tasks.items[i].is_reported = runner->tasks.items[i].is_ended;
     if (json_array_size(json_object_get(json, "tasks")) > 0)
-        runner_send(runner, MESSAGE_METRICS, json);
+        task_runner_send(runner, MESSAGE_METRICS, json);
     else
         json_decref(json);
 }

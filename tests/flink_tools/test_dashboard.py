@@ -26,6 +26,7 @@ class Context:
         self.browser = Browser(width=1500, height=1000, log=os.path.join(shots, "chromedriver.log"))
         self.browser.open(stage.url())
         self.shot_count = 0
+        self.place = None
 
     def close(self):
         self.browser.close()
@@ -60,12 +61,19 @@ def see(context, name, *patterns):
     shoot(context, name)
     problems = browser.problems()
     assert problems == [], f"{name}: {problems}"
-    assert "Server Response Message" not in text_of(browser), f"{name}: the server sent a message: {text_of(browser)[-500:]}"
+    assert "Server Response Message:" not in text_of(browser), f"{name}: the server sent a message: {text_of(browser)[-500:]}"
 
 
 def visit(context, page, name, *patterns):
-    context.browser.forget()
-    context.browser.open(context.stage.url(f"#/{page}"))
+    """Within a job as links do, without loading the page anew. The page itself mixes up two jobs when an address leads from one into the
+    other, which no link of it does."""
+    browser = context.browser
+    place = "/".join(page.split("/")[:3]) if page.startswith("job/") else page.split("/")[0]
+    if place != context.place or "Server Response Message:" in text_of(browser):
+        browser.open("about:blank")
+        context.place = place
+    browser.forget()
+    browser.open(context.stage.url(f"#/{page}"))
     see(context, name, *patterns)
 
 
