@@ -35,7 +35,7 @@ struct op_vtable {
     /* Optional. Gets all state of this operator (by uid) that belongs to this subtask. */
     MUST_CHECK struct error *(*restore)(struct op *op, struct restored_state *state);
     MUST_CHECK struct error *(*open)(struct op *op);
-    /* input: 0, or 1 for the second input of a two-input operator. With hands_back it may call op_hand_back and return early. */
+    /* input: 0, or 1 for the second input of a two-input operator. It may call op_hand_back and return early. */
     MUST_CHECK struct error *(*process)(struct op *op, uint32_t input, struct batch *batch);
     /* The operator's input watermark rose to time. The task forwards it afterwards unless the operator returns through
      * *forward a lower one. Optional: without it the watermark passes through. */
@@ -63,7 +63,7 @@ struct op_vtable {
 
     /* The operator makes watermarks and idleness itself (assign_timestamps): those of its input stop here. */
     bool generates_watermarks;
-    /* process watches the clock (op_ticker.h); batches for other operators are cut by what rows took before. */
+    /* process always watches the clock (op_ticker.h); batches for other operators are cut by what rows took before. */
     bool hands_back;
 };
 
@@ -109,7 +109,7 @@ MUST_CHECK struct error *op_emit(struct op *op, struct batch *batch);
 MUST_CHECK struct error *op_emit_side(struct op *op, uint32_t index, struct batch *batch);
 /* In process, once: the rows of batch from first_row on were not looked at; they come again, before any other input of this operator.
  * At least one row was consumed. batch is borrowed. What was emitted before stays emitted. */
-void op_hand_back(struct op *op, uint32_t input, struct batch *batch, uint32_t first_row);
+void op_hand_back(struct op *op, uint32_t input, const struct batch *batch, uint32_t first_row);
 /* Sources: raises the watermark (ignored unless greater than the last), and says idle or active. */
 MUST_CHECK struct error *op_emit_watermark(struct op *op, int64_t time);
 MUST_CHECK struct error *op_emit_idle(struct op *op, bool is_idle);

@@ -20,6 +20,7 @@ bool op_ticker_look(struct op_ticker *ticker)
     int64_t now = clock_mono_ns();
     bool is_slow = ticker->looked_ns != 0 && now - ticker->looked_ns > (int64_t)ticker->stride * SLOW_ROW_NS;
     ticker->looked_ns = now;
+    ticker->is_slow = is_slow;
     ticker->stride = is_slow ? 1 : ticker->stride < TICK_STRIDE_MAX ? ticker->stride * 2 : TICK_STRIDE_MAX;
     ticker->left = ticker->stride;
     if (ctx->step_count != NULL)

@@ -14,11 +14,18 @@ struct op_ticker {
     int64_t looked_ns; /* 0: not yet */
     uint32_t left;     /* ticks until the next look */
     uint32_t stride;   /* ticks between the last look and the next */
+    bool is_slow;
 };
 
 struct op_ticker op_ticker_start(const struct op *op);
 /* The slow part of a tick. */
 bool op_ticker_look(struct op_ticker *ticker);
+
+/* Rows take more than a millisecond each. */
+static inline bool op_ticker_is_slow(const struct op_ticker *ticker)
+{
+    return ticker->is_slow;
+}
 
 /* True: stop here, the slice is used up or the task is being aborted. */
 static inline bool op_ticker_tick(struct op_ticker *ticker)

@@ -368,6 +368,22 @@ static struct error *split_into_runs(struct op_window *self, const struct batch 
     return flush_runs(self, batch, times, first, batch->row_count);
 }
 
+/* All rows of the batch belong to one run. Where that is one window, the rest of slow rows is handed back when the slice is over. Entries are
+ * made for all keys of the selection before the first row is folded: that must not show, as it would in windows of a reduce function, or
+ * when the clock fires a window meanwhile. */
+static struct error *add_single_run(struct op_window *self, const struct batch *batch, const int64_t *times, int64_t start)
+{
+    struct window_function *function = &self->base.function;
+    bool may_stop = self->base.slide_ms == self->base.size_ms && self->base.is_event_time && function->kind != WINDOW_REDUCE;
+    function->added_count = batch->row_count; /* also when the rows are late */
+    function->may_stop = may_stop;
+    struct error *err = add_run(self, batch, times, start, NULL, batch->row_count);
+    function->may_stop = false;
+    if (err == NULL && may_stop)
+        op_hand_back(&self->base.op, 0, batch, function->added_count);
+    return err;
+}
+
 static struct error *op_window_process(struct op *op, uint32_t input, struct batch *batch)
 {
     struct op_window *self = (struct op_window *)op;
@@ -378,7 +394,7 @@ static struct error *op_window_process(struct op *op, uint32_t input, struct bat
         int64_t now_ms = clock_now_ms();
         for (uint32_t i = 0; i < batch->row_count; i++)
             self->now_times[i] = now_ms;
-        return add_run(self, batch, self->now_times, window_start(base, now_ms), NULL, batch->row_count);
+        return add_single_run(self, batch, self->now_times, window_start(base, now_ms));
     }
     const int64_t *times;
     TRY(window_base_times(base, batch, &times));
@@ -388,7 +404,7 @@ static struct error *op_window_process(struct op *op, uint32_t input, struct bat
         highest = times[i] > highest ? times[i] : highest;
     }
     int64_t start = window_start(base, lowest);
-    struct error *err = highest < start + base->slide_ms ? add_run(self, batch, times, start, NULL, batch->row_count)
+    struct error *err = highest < start + base->slide_ms ? add_single_run(self, batch, times, start)
                                                         : split_into_runs(self, batch, times);
     if (err != NULL)
         return err;

@@ -244,11 +244,14 @@ static void find_values(struct window_function *self, struct state_table *table,
         self->values[g] = state_table_value(table, self->refs[g]);
 }
 
-/* Between a few rows: the watchdog hears of it. True when the task is being aborted: what is folded then counts no more. */
-static bool fold_is_aborted(struct window_function *self, struct op_ticker *ticker)
+/* Between a few rows: the watchdog hears of it. True when the task is being aborted (what is folded then counts no more), or when the slice is
+ * over and the rest may wait. */
+static bool fold_stops(struct window_function *self, struct op_ticker *ticker)
 {
-    if (!op_ticker_tick(ticker) || !op_is_aborting(self->op))
+    if (!op_ticker_tick(ticker))
         return false;
+    if (!op_is_aborting(self->op))
+        return self->may_stop;
     user_context_fail(&self->context, error_new(CANCELLED, "task %s was cancelled", self->op->ctx->task_name));
     return true;
 }
@@ -278,10 +281,14 @@ static void fold_in_place(struct window_function *self, struct state_table *tabl
     for (uint32_t chunk = 0; chunk < rows->count; chunk += RECORD_CHUNK_ROWS) {
         uint32_t count = rows->count - chunk < RECORD_CHUNK_ROWS ? rows->count - chunk : RECORD_CHUNK_ROWS;
         gather_chunk(self, batch, rows->rows, chunk, count);
-        for (uint32_t start = 0; start < count; start += FOLD_TICK_ROWS) {
-            fold_rows(self, chunk, start, count - start < FOLD_TICK_ROWS ? count : start + FOLD_TICK_ROWS);
-            if (fold_is_aborted(self, &ticker))
-                return;
+        for (uint32_t start = 0, end; start < count; start = end) {
+            uint32_t step = op_ticker_is_slow(&ticker) ? 1 : FOLD_TICK_ROWS;
+            end = count - start < step ? count : start + step;
+            fold_rows(self, chunk, start, end);
+            if (!fold_stops(self, &ticker))
+                continue;
+            self->added_count = chunk + end;
+            return;
         }
     }
 }
@@ -296,8 +303,10 @@ static void fold_one_by_one(struct window_function *self, struct state_table *ta
         for (uint32_t i = 0; i < count; i++, in += self->input->size_bytes) {
             struct state_key key = key_of_row(self, rows, rows->rows != NULL ? rows->rows[start + i] : start + i);
             fold_record(self, table, in, &key, rows->namespaces, rows->namespace_length);
-            if (fold_is_aborted(self, &ticker))
-                return;
+            if (!fold_stops(self, &ticker))
+                continue;
+            self->added_count = start + i + 1;
+            return;
         }
     }
 }
@@ -311,6 +320,7 @@ void window_function_add_rows(struct window_function *self, struct state_table *
 {
     const char *outer = user_function_current;
     user_function_set(fold_name(self));
+    self->added_count = rows->count;
     if (self->kind == WINDOW_BUILTIN) {
         find_values(self, table, rows);
         window_builtin_add(self, batch, rows->rows, rows->count, self->values, self->groups.of_row);

@@ -42,6 +42,8 @@ struct window_function {
     bool *is_new;                  /* made for these rows, and none of them folded yet */
     void **values;
     uint32_t *key_groups;          /* by row of the batch */
+    bool may_stop;                 /* add_rows may leave the last rows out when the task's slice of time is over */
+    uint32_t added_count;          /* rows of the selection that the last add_rows folded */
 };
 
 /* Reads the options aggregate, reduce, builtin and window_function. key_schema: of the key columns, may have no fields. */
@@ -56,7 +58,7 @@ json_t *window_function_meta(const struct window_function *self);
 /* After a table was loaded: converts what the state table itself cannot. */
 MUST_CHECK struct error *window_function_convert(struct window_function *self, struct state_table *table, const json_t *meta);
 
-/* Folds rows of batch into the values of their keys. rows: the keys of the batch, with rows->rows the selection (NULL: all);
+/* Folds rows of batch (with may_stop perhaps only the first ones: added_count) into the values of their keys. rows: the keys of the batch, with rows->rows the selection (NULL: all);
  * rows->key_groups is filled in where it is needed. */
 void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows);
 /* Folds one row into (key, name_space). */

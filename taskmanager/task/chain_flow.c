@@ -33,12 +33,14 @@ static struct error *node_run_measured(struct chain_node *node, uint32_t input, 
         batch_unref(rest);
         part = batch_slice(batch, 0, count);
     }
+    uint64_t rows_before = node->books.rows_in[input];
     node->books.rows_in[input] += count;
     int64_t start_ns = clock_mono_ns();
     uint32_t place = node_enter(node);
     struct error *err = node->op->vtable->process(node->op, input, part);
     node_leave(node, place);
-    node->row_ns = (clock_mono_ns() - start_ns) / count;
+    uint64_t done = node->books.rows_in[input] - rows_before; /* windows may hand some back */
+    node->row_ns = (clock_mono_ns() - start_ns) / (int64_t)(done > 0 ? done : 1);
     if (part != batch)
         batch_unref(part);
     return err;
@@ -90,7 +92,7 @@ static struct chain_node *op_node(const struct op *op)
     return op->ctx->chain_link;
 }
 
-void op_hand_back(struct op *op, uint32_t input, struct batch *batch, uint32_t first_row)
+void op_hand_back(struct op *op, uint32_t input, const struct batch *batch, uint32_t first_row)
 {
     struct chain_node *node = op_node(op);
     check(first_row <= batch->row_count);

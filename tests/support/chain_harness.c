@@ -120,6 +120,13 @@ static json_t *handles_by_operator(const json_t *handles)
     return out;
 }
 
+static int64_t chain_slice_ns;
+
+void chain_harness_set_slice(int64_t slice_ns)
+{
+    chain_slice_ns = slice_ns;
+}
+
 struct error *chain_harness_try(struct chain_harness *harness, const json_t *operators, uint32_t target, uint32_t subtask,
                                 const struct chain_restore *restore)
 {
@@ -145,6 +152,7 @@ struct error *chain_harness_try(struct chain_harness *harness, const json_t *ope
         .checkpointing_enabled = true,
         .library = harness->library,
         .wake_fd = -1,
+        .slice_ns = chain_slice_ns,
         .outputs = harness->outputs,
         .output_count = harness->output_count,
     };

@@ -42,6 +42,8 @@ void chain_harness_init(struct chain_harness *harness, const json_t *operators, 
 /* The same, but gives the error of operator_chain_create (NULL: it went well). */
 struct error *chain_harness_try(struct chain_harness *harness, const json_t *operators, uint32_t target, uint32_t subtask,
                                 const struct chain_restore *restore);
+/* How long a call may take in chains that are made from now on; 0, as at first: no limit. */
+void chain_harness_set_slice(int64_t slice_ns);
 void chain_harness_finish(struct chain_harness *harness);
 
 /* Rows (arrays of values in the order of the gate's schema) with event times; times NULL: none. */

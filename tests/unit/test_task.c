@@ -475,12 +475,12 @@ struct unaligned_case {
 };
 
 static const struct unaligned_case unaligned_cases[] = {
-    {{2, 2, 2, "REBALANCE", "HASH", 40000, "1 h"}, {2, 2, 2, "REBALANCE", "HASH", 40000, "1 h"}, "0", false, false},
-    {{2, 2, 2, "REBALANCE", "HASH", 40000, "1 h"}, {2, 3, 5, "REBALANCE", "HASH", 40000, "1 h"}, "0", false, false},
-    {{2, 4, 3, "HASH", "REBALANCE", 40000, "1 h"}, {2, 1, 2, "HASH", "REBALANCE", 40000, "1 h"}, "100 ms", false, false},
-    {{2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, "0", false, true},
-    {{2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, "0", true, false},
-    {{2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 40000, "1 h"}, "50 ms", true, true},
+    {{2, 2, 2, "REBALANCE", "HASH", 400000, "1 h"}, {2, 2, 2, "REBALANCE", "HASH", 400000, "1 h"}, "0", false, false},
+    {{2, 2, 2, "REBALANCE", "HASH", 400000, "1 h"}, {2, 3, 5, "REBALANCE", "HASH", 400000, "1 h"}, "0", false, false},
+    {{2, 4, 3, "HASH", "REBALANCE", 400000, "1 h"}, {2, 1, 2, "HASH", "REBALANCE", 400000, "1 h"}, "100 ms", false, false},
+    {{2, 2, 2, "FORWARD", "FORWARD", 400000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 400000, "1 h"}, "0", false, true},
+    {{2, 2, 2, "FORWARD", "FORWARD", 400000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 400000, "1 h"}, "0", true, false},
+    {{2, 2, 2, "FORWARD", "FORWARD", 400000, "1 h"}, {2, 2, 2, "FORWARD", "FORWARD", 400000, "1 h"}, "50 ms", true, true},
 };
 #define UNALIGNED_CASE_COUNT ((int)(sizeof unaligned_cases / sizeof unaligned_cases[0]))
 

@@ -1,5 +1,6 @@
 /* Windows against brute force: random streams of (key, value, time) with disorder, every assigner, lateness, and a restore at
  * another parallelism in the middle. */
+#include "common/base/clock.h"
 #include "taskmanager/ops/window_groups.h"
 #include "tests/support/chain_harness.h"
 
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- functions under test ---- */
 
@@ -23,8 +25,12 @@ MR_RECORD(result, RESULT);
 #define LONGEST(FIELD) FIELD(text, mr_string)
 MR_RECORD(longest, LONGEST);
 
+static useconds_t add_sleep_us;
+
 static void sum_add(const struct event *in, struct sum *sum)
 {
+    if (add_sleep_us > 0)
+        usleep(add_sleep_us);
     sum->sum += in->value;
     sum->count++;
 }
@@ -614,6 +620,47 @@ START_TEST(processing_time_windows_fire_by_the_clock)
 }
 END_TEST
 
+/* A batch of rows that take 5 ms each goes in slices of 20 ms, and counts the same. */
+START_TEST(slow_adds_are_handed_back)
+{
+    const int rows = 100;
+    json_t *options = json_pack("{s:{s:s,s:s,s:i},s:[i],s:s,s:s}", "assigner", "type", "tumbling", "time", "event", "size_ms", 1000, "key_columns", 0,
+                                "aggregate", "test_sum", "window_function", "test_with_bounds");
+    json_t *graph = window_graph(options, RESULT_SCHEMA, 1);
+    struct chain_harness chain;
+    chain_harness_set_slice(20 * 1000000);
+    chain_harness_init(&chain, graph, 1, 0, NULL);
+    json_t *batch = json_array(), *times = json_array();
+    for (int i = 0; i < rows; i++) {
+        json_array_append_new(batch, json_pack("[s,i]", i % 2 == 0 ? "a" : "b", i));
+        json_array_append_new(times, json_integer(i));
+    }
+    add_sleep_us = 5000;
+    int64_t start_ms = clock_mono_ms();
+    chain_harness_send(&chain, 0, batch, times);
+    int64_t first_ms = clock_mono_ms() - start_ms;
+    ck_assert(operator_chain_is_holding(chain.chain));
+    json_t *books = chain_harness_books(&chain, 0);
+    uint64_t first_rows = books_count(books, "rows_in");
+    ck_assert_uint_ge(first_rows, 1);
+    ck_assert_uint_lt(first_rows, 50);
+    ck_assert_int_ge(first_ms, (int64_t)first_rows * 5);
+    json_decref(books);
+    chain_harness_watermark(&chain, 0, 999);
+    int slices = 0;
+    for (; operator_chain_is_holding(chain.chain); slices++)
+        ck_assert_ptr_null(operator_chain_resume(chain.chain));
+    ck_assert_int_ge(slices, 5);
+    add_sleep_us = 0;
+    chain_harness_set_slice(0);
+    json_t *expected = json_pack("[[s,i,i,i,i],[s,i,i,i,i]]", "a", 0, 1000, 2450, 50, "b", 0, 1000, 2500, 50);
+    assert_same_rows(expected, chain.collectors[0].rows, "slow adds");
+    json_decref(expected);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+}
+END_TEST
+
 START_TEST(rows_without_event_time_are_refused)
 {
     struct chain_harness chain;
@@ -637,6 +684,7 @@ int main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, windows_match_brute_force, 0, (int)(sizeof plans / sizeof plans[0]));
     tcase_add_test(tcase, reduce_and_text_accumulators);
+    tcase_add_test(tcase, slow_adds_are_handed_back);
     tcase_add_loop_test(tcase, groups_have_one_key_each, 0, (int)(sizeof key_streams / sizeof key_streams[0]));
     tcase_add_loop_test(tcase, hot_and_rare_keys, 0, 4);
     tcase_add_test(tcase, window_all_has_one_key);
