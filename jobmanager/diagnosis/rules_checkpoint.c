@@ -98,13 +98,19 @@ static bool has_passed(const struct facts *facts, const struct checkpoint *check
     return false;
 }
 
-static const char *what_is_missing(const struct facts *facts, const struct checkpoint *checkpoint, const struct task_facts *task)
+/* Malloced. */
+static char *what_is_missing(const struct facts *facts, const struct checkpoint *checkpoint, const struct task_facts *task)
 {
+    for (size_t o = 0; o < task->operator_count; o++)
+        if (task->operators[o].wait_share > 0.5)
+            return heap_printf("whose \"%s\" waits for the outside", task->operators[o].spec->name);
     if (has_passed(facts, checkpoint, task))
-        return "which is writing its state to the checkpoint directory";
-    if (task->subtask->vertex->input_count == 0)
-        return task->back_pressured > 0.5 ? "which is back-pressured and has not started it" : "which has not started it";
-    return "which the barrier has not passed";
+        return heap_strdup("which is writing its state to the checkpoint directory");
+    if (task->subtask->vertex->input_count > 0)
+        return heap_strdup("which the barrier has not passed");
+    return heap_strdup(task->back_pressured > 0.5 ? "which is back-pressured and has not started it"
+                       : task->busy > 0.9         ? "which is busy and has not started it"
+                                                  : "which has not answered");
 }
 
 static void add_pending(const struct facts *facts, const struct checkpoint *checkpoint, struct diagnosis *out)
@@ -115,12 +121,13 @@ static void add_pending(const struct facts *facts, const struct checkpoint *chec
             waits_for = &facts->tasks[t];
     char *since = words_since(checkpoint->trigger_ms, facts->now_ms);
     char *name = waits_for != NULL ? coordinator_task_name(waits_for->execution) : NULL;
+    char *missing = waits_for != NULL ? what_is_missing(facts, checkpoint, waits_for) : NULL;
     struct finding *finding;
     if (waits_for != NULL)
         finding = diagnosis_add(out, DIAGNOSIS_WARNING, checkpoint->trigger_ms,
                                 "Checkpoint %" PRIu64 " is under way %s: %" PRIu32 " of %" PRIu32 " tasks have answered, it waits for %s, "
                                 "%s.", checkpoint->id, since, checkpoint->acknowledged_count, checkpoint->subtask_count, name,
-                                what_is_missing(facts, checkpoint, waits_for));
+                                missing);
     else
         finding = diagnosis_add(out, DIAGNOSIS_WARNING, checkpoint->trigger_ms,
                                 "Checkpoint %" PRIu64 " is under way %s: all tasks have answered, its metadata is being written to %s.",
@@ -134,6 +141,7 @@ static void add_pending(const struct facts *facts, const struct checkpoint *chec
     finding_put(finding, "duration-ms", facts->now_ms - checkpoint->trigger_ms);
     free(since);
     free(name);
+    free(missing);
 }
 
 /* ---- done ---- */

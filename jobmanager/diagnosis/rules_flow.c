@@ -9,6 +9,7 @@
 #define WAIT_MS 5000 /* a sink whose outside says nothing for so long is stuck */
 #define RECENT_MS (5 * 60 * 1000)
 #define HALF 0.5
+#define NEARLY_ALL 0.95
 
 static int percent(double share)
 {
@@ -36,19 +37,17 @@ static bool check_commit(const struct facts *facts, const struct operator_facts 
     if (member(commit, "waiting") == 0 || facts->now_ms - since_ms < WAIT_MS)
         return false;
     char *since = words_since(since_ms, facts->now_ms);
-    char *task = coordinator_task_name(sink->task->execution);
-    struct finding *finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms,
-                                            "The sink %s cannot commit to Kafka topic %s %s: %" PRId64 " records of %" PRId64 " %s wait "
-                                            "for the brokers.", task, topic_of(commit), since, member(commit, "rows"),
-                                            member(commit, "waiting"),
-                                            words_plural(member(commit, "waiting"), "checkpoint", "checkpoints"));
+    struct finding *finding =
+        diagnosis_add(out, DIAGNOSIS_ERROR, since_ms,
+                      "The sink \"%s\" cannot commit to Kafka topic %s %s: %" PRId64 " records of %" PRId64 " %s wait for the brokers.",
+                      sink->spec->name, topic_of(commit), since, member(commit, "rows"), member(commit, "waiting"),
+                      words_plural(member(commit, "waiting"), "checkpoint", "checkpoints"));
     finding_set_task(finding, sink->task);
     finding->checkpoint = (uint64_t)member(commit, "checkpoint");
     finding->hint = heap_strdup("see whether the brokers are reachable and fast enough; the records stay in the job's memory until then");
     finding_put(finding, "records-waiting", member(commit, "rows"));
     finding_put(finding, "transactions-waiting", member(commit, "waiting"));
     free(since);
-    free(task);
     return true;
 }
 
@@ -60,16 +59,14 @@ static bool check_delivery(const struct facts *facts, const struct operator_fact
     if (member(delivery, "queued") == 0 || since_ms <= 0 || facts->now_ms - since_ms < WAIT_MS)
         return false;
     char *since = words_since(since_ms, facts->now_ms);
-    char *task = coordinator_task_name(sink->task->execution);
-    struct finding *finding = diagnosis_add(out, DIAGNOSIS_ERROR, since_ms,
-                                            "The sink %s waits for Kafka: no broker has confirmed a record of topic %s %s, and %" PRId64
-                                            " are queued.",
-                                            task, topic_of(delivery), since, member(delivery, "queued"));
+    struct finding *finding =
+        diagnosis_add(out, DIAGNOSIS_ERROR, since_ms,
+                      "The sink \"%s\" waits for Kafka: no broker has confirmed a record of topic %s %s, and %" PRId64 " are queued.",
+                      sink->spec->name, topic_of(delivery), since, member(delivery, "queued"));
     finding_set_task(finding, sink->task);
     finding->hint = heap_strdup("see whether the brokers of the sink are reachable and fast enough");
     finding_put(finding, "records-queued", member(delivery, "queued"));
     free(since);
-    free(task);
     return true;
 }
 
@@ -80,19 +77,23 @@ static void check_sink_time(const struct facts *facts, const struct operator_fac
         return;
     char *task = coordinator_task_name(sink->task->execution);
     bool is_waiting = sink->wait_share > sink->own_share;
+    const char *topic = json_string_value(json_object_get(sink->spec->options, "topic"));
+    char *doing = heap_printf("%s%s%s", is_waiting ? "waiting for " : "writing to ", topic != NULL ? "Kafka topic " : "the outside",
+                              topic != NULL ? topic : "");
     double held = 0;
     for (size_t t = 0; t < facts->task_count; t++)
         held = facts->tasks[t].back_pressured > held ? facts->tasks[t].back_pressured : held;
     char *effect = held >= HALF ? heap_printf(", and holds up the tasks before it for %d %% of theirs", percent(held)) : heap_strdup("");
-    struct finding *finding = diagnosis_add(out, DIAGNOSIS_WARNING, -1,
-                                            "The sink \"%s\" is slow: its task %s spends %d %% of the time %s%s.", sink->spec->name, task,
-                                            percent(share), is_waiting ? "waiting for the outside" : "writing", effect);
+    struct finding *finding =
+        diagnosis_add(out, sink->wait_share >= NEARLY_ALL ? DIAGNOSIS_ERROR : DIAGNOSIS_WARNING, -1,
+                      "The sink \"%s\" is slow: its task %s spends %d %% of the time %s%s.", sink->spec->name, task, percent(share), doing, effect);
     finding_set_task(finding, sink->task);
     finding->hint = heap_strdup(is_waiting ? "see whether what it writes to is reachable and fast enough"
                                            : "give the sink a higher parallelism, or a faster place to write to");
     json_object_set_new(finding->evidence, "writing-share", json_real(sink->own_share));
     json_object_set_new(finding->evidence, "waiting-share", json_real(sink->wait_share));
     free(task);
+    free(doing);
     free(effect);
 }
 
@@ -175,6 +176,7 @@ static const struct task_facts *find_culprit(const struct facts *facts, const st
     return found;
 }
 
+/* held: whom it holds up; NULL: nobody, it only takes all its time. */
 static void add_bottleneck(const struct task_facts *culprit, const struct task_facts *held, struct diagnosis *out)
 {
     double share;
@@ -182,36 +184,47 @@ static void add_bottleneck(const struct task_facts *culprit, const struct task_f
     const struct operator_facts *operator = find_busiest(culprit, &share);
     if (operator != NULL && facts_is_sink(operator) && operator->own_share + operator->wait_share >= HALF)
         return; /* named as a slow sink */
-    char *name = coordinator_task_name(culprit->execution), *held_name = coordinator_task_name(held->execution);
+    /* A source that reads as fast as it can has much to read: no harm. */
+    bool is_reading = held == NULL && operator != NULL && facts_is_source(operator);
+    char *name = coordinator_task_name(culprit->execution), *held_name = held != NULL ? coordinator_task_name(held->execution) : NULL;
     char *what = busy_with(culprit, operator, &kind);
-    struct finding *finding = diagnosis_add(out, DIAGNOSIS_WARNING, -1,
-                                            "%s is the bottleneck: it is busy %d %% of the time, with %s, and back-pressures %s for %d %% "
-                                            "of its.", name, percent(culprit->busy), what, held_name, percent(held->back_pressured));
+    char *effect = held != NULL ? heap_printf(", and back-pressures %s for %d %% of its", held_name, percent(held->back_pressured)) : heap_strdup("");
+    struct finding *finding =
+        diagnosis_add(out, is_reading ? DIAGNOSIS_INFO : DIAGNOSIS_WARNING, -1, "%s %s: it is busy %d %% of the time, with %s%s.", name,
+                      is_reading ? "reads as fast as it can" : "is the bottleneck", percent(culprit->busy), what, effect);
     finding_set_task(finding, culprit);
-    finding->hint = heap_strdup("give it a higher parallelism, or make what it does faster");
+    finding->hint = is_reading ? NULL : heap_strdup("give it a higher parallelism, or make what it does faster");
     finding_put_text(finding, "busy-with", kind);
+    finding_put_text(finding, "operator", operator != NULL ? operator->spec->name : NULL);
     json_object_set_new(finding->evidence, "busy-share", json_real(culprit->busy));
     json_object_set_new(finding->evidence, "operator-share", json_real(share > 0 ? share : 0));
-    json_object_set_new(finding->evidence, "back-pressured-share", json_real(held->back_pressured));
+    if (held != NULL)
+        json_object_set_new(finding->evidence, "back-pressured-share", json_real(held->back_pressured));
     free(name);
     free(held_name);
     free(what);
+    free(effect);
 }
 
 void rule_bottleneck(const struct facts *facts, struct diagnosis *out)
 {
-    const struct task_facts *worst = NULL, *held = NULL;
+    const struct task_facts *worst = NULL, *held = NULL, *busiest = NULL;
     for (size_t t = 0; facts->is_deployed && t < facts->task_count; t++) {
-        if (facts->tasks[t].back_pressured < HALF)
+        const struct task_facts *task = &facts->tasks[t];
+        if (task->busy >= NEARLY_ALL && (busiest == NULL || task->busy > busiest->busy))
+            busiest = task;
+        if (task->back_pressured < HALF)
             continue;
-        const struct task_facts *culprit = find_culprit(facts, &facts->tasks[t]);
+        const struct task_facts *culprit = find_culprit(facts, task);
         if (culprit == NULL || (worst != NULL && culprit->busy <= worst->busy))
             continue;
         worst = culprit;
-        held = &facts->tasks[t];
+        held = task;
     }
     if (worst != NULL)
         add_bottleneck(worst, held, out);
+    else if (busiest != NULL)
+        add_bottleneck(busiest, NULL, out);
 }
 
 /* ---- late rows ---- */

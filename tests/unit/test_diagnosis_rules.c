@@ -526,9 +526,15 @@ START_TEST(test_bottleneck)
     ck_assert_ptr_eq(finding->vertex, &f.job->vertices[MAP]);
     ck_assert_str_eq(json_string_value(json_object_get(finding->evidence, "busy-with")), "user-code");
     expect_none(&f, "slow-sink");
-    /* Nobody is held up: a busy task alone is no bottleneck. */
+    /* Nobody is held up, but the task can do no more. */
     report(&f, SOURCE, 0, times(0.05, 0.1), source_report(json_pack("[o]", split("input-0", NOW, NOW, 1, 100)), 1));
+    expect(&f, "bottleneck", DIAGNOSIS_WARNING, "Slow Map (1/1) is the bottleneck: it is busy 99 % of the time, with user code, in the function");
+    report(&f, MAP, 0, times(0.9, 0), time_report(0.9, 0));
     expect_none(&f, "bottleneck");
+    json_t *reading = source_report(json_pack("[o]", split("input-0", NOW, NOW, 1, 100)), 1);
+    json_object_set_new(reading, "metrics", json_pack("{s:f}", "operatorTimeMsPerSecond", 900.0));
+    report(&f, SOURCE, 0, times(0.98, 0), reading);
+    expect(&f, "bottleneck", DIAGNOSIS_INFO, "Source: Clicks (1/1) reads as fast as it can");
     teardown(&f);
 }
 END_TEST
@@ -554,11 +560,13 @@ START_TEST(test_slow_sink)
     setup(&f, 1, 1);
     all_running(&f);
     report(&f, MAP, 0, times(0.02, 0.95), time_report(0.02, 0));
-    report(&f, SINK, 0, times(0.97, 0), time_report(0.02, 0.95));
+    report(&f, SINK, 0, times(0.97, 0), time_report(0.07, 0.9));
     expect(&f, "slow-sink", DIAGNOSIS_WARNING,
            "The sink \"Out: Writer\" is slow: its task Out: Writer (1/1) spends 97 % of the time waiting for the outside, "
                                                "and holds up the tasks before it for 95 % of theirs.");
     expect_none(&f, "bottleneck");
+    report(&f, SINK, 0, times(0.97, 0), time_report(0.01, 0.96));
+    expect(&f, "slow-sink", DIAGNOSIS_ERROR, "97 % of the time waiting for the outside");
     f.now_ms = NOW + 9000;
     json_t *operator = time_report(0, 0);
     json_object_set_new(operator, "delivery", json_pack("{s:s,s:i,s:I}", "topic", "output", "queued", 7, "since", (json_int_t)NOW));
