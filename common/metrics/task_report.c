@@ -203,19 +203,40 @@ static json_t *metered(enum metric_scope scope, const json_t *values)
     return sample;
 }
 
-/* Counters that fell (a restore took them back) do not grow. A rate that was reported itself stays. */
-static json_t *rates_since(enum metric_scope scope, const json_t *values, const json_t *old_sample, double seconds)
+/* Of the task (operator_index -1) or of an operator; NULL when the sample has none. */
+static const json_t *sample_values(const json_t *sample, int operator_index)
+{
+    return operator_index < 0 ? json_array_get(sample, 1) : json_array_get(json_array_get(sample, 2), (size_t)operator_index);
+}
+
+/* The growth since the oldest sample that has the counter; -1: there is none. Counters that fell (a restore took them back) do not grow. */
+static double rate_of(const json_t *samples, int operator_index, const char *counter, double now_value, int64_t now_ms)
+{
+    for (size_t i = 0; i < json_array_size(samples); i++) {
+        const json_t *sample = json_array_get(samples, i);
+        const json_t *old = json_object_get(sample_values(sample, operator_index), counter);
+        int64_t span_ms = now_ms - json_integer_value(json_array_get(sample, 0));
+        if (old == NULL || span_ms <= 0)
+            continue;
+        double rate = (now_value - json_number_value(old)) / ((double)span_ms / 1000.0);
+        return rate > 0 ? rate : 0;
+    }
+    return -1;
+}
+
+/* A rate that was reported itself stays as it is. */
+static json_t *rates_of(enum metric_scope scope, json_t *values, const json_t *samples, int operator_index, int64_t now_ms)
 {
     json_t *rates = json_object();
     const char *name;
-    json_t *old;
-    json_object_foreach((json_t *)(uintptr_t)old_sample, name, old) {
+    json_t *value;
+    json_object_foreach(values, name, value) {
         const struct metric_name *meter = metric_meter_of(scope, name);
-        const json_t *now = json_object_get(values, name);
-        if (meter == NULL || !json_is_number(now) || json_object_get(values, meter->name) != NULL)
+        if (meter == NULL || !json_is_number(value) || json_object_get(values, meter->name) != NULL)
             continue;
-        double rate = (json_number_value(now) - json_number_value(old)) / seconds;
-        json_object_set_new(rates, meter->name, json_real(rate > 0 ? rate : 0));
+        double rate = rate_of(samples, operator_index, name, json_number_value(value), now_ms);
+        if (rate >= 0)
+            json_object_set_new(rates, meter->name, json_real(rate));
     }
     return rates;
 }
@@ -229,19 +250,13 @@ static json_t *sample_of(const json_t *folded, int64_t now_ms)
     return json_pack("[I,o,o]", (json_int_t)now_ms, metered(METRIC_SCOPE_TASK, json_object_get(folded, "values")), list);
 }
 
-static void add_rates(json_t *folded, const json_t *oldest, int64_t now_ms)
+static void add_rates(json_t *folded, const json_t *samples, int64_t now_ms)
 {
-    int64_t span_ms = now_ms - json_integer_value(json_array_get(oldest, 0));
     json_t *operators = json_object_get(folded, "operators");
-    if (span_ms <= 0)
-        return;
-    double seconds = (double)span_ms / 1000.0;
-    json_object_set_new(folded, "rates",
-                        rates_since(METRIC_SCOPE_TASK, json_object_get(folded, "values"), json_array_get(oldest, 1), seconds));
+    json_object_set_new(folded, "rates", rates_of(METRIC_SCOPE_TASK, json_object_get(folded, "values"), samples, -1, now_ms));
     for (size_t i = 0; i < json_array_size(operators); i++) {
         json_t *operator = json_array_get(operators, i);
-        const json_t *old = json_array_get(json_array_get(oldest, 2), i);
-        json_object_set_new(operator, "rates", rates_since(METRIC_SCOPE_OPERATOR, json_object_get(operator, "values"), old, seconds));
+        json_object_set_new(operator, "rates", rates_of(METRIC_SCOPE_OPERATOR, json_object_get(operator, "values"), samples, (int)i, now_ms));
     }
 }
 
@@ -264,7 +279,7 @@ json_t *task_report_fold(const json_t *before, const json_t *report, bool has_in
     json_t *folded = json_pack("{s:o,s:o,s:O,s:O*}", "values", values, "operators", operators, "samples", samples, "channels",
                                json_object_get(report, "channels"));
     if (json_array_size(samples) > 0)
-        add_rates(folded, json_array_get(samples, 0), now_ms);
+        add_rates(folded, samples, now_ms);
     json_array_append_new(samples, sample_of(folded, now_ms));
     if (json_array_size(samples) > SAMPLES_MAX)
         json_array_remove(samples, 0);

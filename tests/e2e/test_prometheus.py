@@ -107,7 +107,7 @@ def counters(scrape_):
 
 def check_monotone(ports, rounds=4):
     before = [counters(Scrape(scrape(port))) for port in ports]
-    assert all(len(one) > 2 for one in before), [len(one) for one in before]
+    assert all(len(one) >= 2 for one in before), [len(one) for one in before]
     for _ in range(rounds):
         time.sleep(0.7)
         after = [counters(Scrape(scrape(port))) for port in ports]
@@ -247,7 +247,7 @@ class Prometheus:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}?{urllib.parse.urlencode(query)}", timeout=10) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as err:
-            return json.loads(err.read())
+            return json.loads(err.read()) if err.code != 503 else None  # it still starts
         except OSError:
             return None
 
