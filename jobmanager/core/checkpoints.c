@@ -212,6 +212,7 @@ static void take_ack(struct turn *turn, struct checkpoint *checkpoint, struct ex
     checkpoint->bytes += checkpoint->subtasks[ordinal].bytes;
     checkpoint->processed_bytes += checkpoint->subtasks[ordinal].processed_bytes;
     checkpoint->persisted_bytes += checkpoint->subtasks[ordinal].persisted_bytes;
+    checkpoint->is_unaligned = checkpoint->is_unaligned || checkpoint->subtasks[ordinal].is_unaligned;
     if (!event->ack.is_finished)
         return;
     json_decref(execution->final_state);

@@ -156,6 +156,7 @@ struct checkpoint {
     char *failure;             /* REST failure_message; NULL */
     int64_t bytes;             /* sum over subtasks */
     int64_t processed_bytes, persisted_bytes;
+    bool is_unaligned;         /* at some subtask the barrier overtook */
     uint32_t subtask_count, acknowledged_count;
     struct checkpoint_subtask *subtasks; /* all subtasks of the job, vertices in graph order: coordinator_checkpoint_subtask */
     bool is_discarded;         /* files deleted */

@@ -24,11 +24,11 @@ static const char *class_name(const struct checkpoint *checkpoint)
     return strcmp(checkpoint_state_rest_name(checkpoint->state), "COMPLETED") == 0 ? "completed" : "in_progress";
 }
 
-static const char *type_name(enum checkpoint_kind kind)
+static const char *type_name(const struct checkpoint *checkpoint)
 {
-    if (kind == CHECKPOINT_KIND_CHECKPOINT)
-        return "CHECKPOINT";
-    return kind == CHECKPOINT_KIND_SAVEPOINT ? "SAVEPOINT" : "SYNC_SAVEPOINT";
+    if (checkpoint->kind == CHECKPOINT_KIND_CHECKPOINT)
+        return checkpoint->is_unaligned ? "UNALIGNED_CHECKPOINT" : "CHECKPOINT";
+    return checkpoint->kind == CHECKPOINT_KIND_SAVEPOINT ? "SAVEPOINT" : "SYNC_SAVEPOINT";
 }
 
 /* ---- tasks of a checkpoint ---- */
@@ -109,7 +109,7 @@ static json_t *checkpoint_view(const struct checkpoint *checkpoint, bool has_tas
     put_int(json, "persisted_data", checkpoint->persisted_bytes);
     put_int(json, "num_subtasks", checkpoint->subtask_count);
     put_int(json, "num_acknowledged_subtasks", checkpoint->acknowledged_count);
-    put_text(json, "checkpoint_type", type_name(checkpoint->kind));
+    put_text(json, "checkpoint_type", type_name(checkpoint));
     put_json(json, "tasks", has_tasks ? tasks_of(checkpoint, now_ms) : json_object());
     if (strcmp(class_name(checkpoint), "completed") == 0) {
         put_json(json, "external_path", json_sprintf("file:%s", checkpoint->directory));

@@ -248,7 +248,7 @@ static void acknowledge(struct fixture *fixture, const struct execution *executi
     json_t *state = json_array();
     json_t *books = json_object();
     json_t *metrics = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "sync_ms", 1, "async_ms", 2, "alignment_ms", 0, "start_delay_ms", 3, "bytes",
-                                100, "alignment_bytes", 0, "processed_bytes", 0);
+                                100, "persisted_bytes", 0, "processed_bytes", 0);
     struct event event = {.kind = EVENT_CHECKPOINT_ACK,
                           .ack = {.taskmanager = TASKMANAGER,
                                   .connection = CONNECTION,
