@@ -24,7 +24,7 @@ function sum(metrics, pattern) {
   return found.length > 0 ? found.reduce((total, metric) => total + metric.sum, 0) : null;
 }
 
-/** How fast a watermark moves, in event-time ms per ms, over the last seconds; and for how long it has not moved. */
+/** How fast a number grows, per ms, over the last seconds (a watermark: event-time ms per ms); and for how long it has not moved. */
 class Track {
   points = [];
   moved_ms = null;
@@ -60,13 +60,14 @@ export class Flows {
     const byName = new Map(metrics.map((metric) => [metric.id, metric]));
     if (byName.size === 0)
       return;
+    const sent = sum(metrics, /\.numRecordsSend$/);
     this.flows.set(vertex.id, {
       in: byName.get("numRecordsInPerSecond")?.sum ?? 0,
       out: byName.get("numRecordsOutPerSecond")?.sum ?? 0,
       read: sum(metrics, /^Source__.*\.numRecordsOut$/),
       readRate: sum(metrics, /^Source__.*\.numRecordsOutPerSecond$/),
-      sent: sum(metrics, /\.numRecordsSend$/),
-      sentRate: sum(metrics, /\.numRecordsSendPerSecond$/),
+      sent,
+      sentRate: sum(metrics, /\.numRecordsSendPerSecond$/) ?? this.#pace(`${vertex.id} sent`, sent, now_ms),
       busy: share(byName.get("busyTimeMsPerSecond")),
       pressed: share(byName.get("backPressuredTimeMsPerSecond")),
     });
@@ -75,9 +76,19 @@ export class Flows {
     if (mark === undefined)
       return;
     const value = isNoWatermark(mark.min) && !byName.has("currentInputWatermark") ? mark.max : mark.min;
-    const track = this.#tracks.get(vertex.id) ?? new Track();
-    this.#tracks.set(vertex.id, track);
+    this.watermarks.set(vertex.id, this.#track(vertex.id, value, now_ms));
+  }
+
+  #track(name, value, now_ms) {
+    const track = this.#tracks.get(name) ?? new Track();
+    this.#tracks.set(name, track);
     track.add(value, now_ms);
-    this.watermarks.set(vertex.id, track.view(now_ms));
+    return track.view(now_ms);
+  }
+
+  /** Per second; null when it is not known (yet). */
+  #pace(name, value, now_ms) {
+    const pace = value === null ? null : this.#track(name, value, now_ms).pace;
+    return pace === null ? null : pace * 1000;
   }
 }

@@ -18,7 +18,7 @@ export function count(value) {
 
 /** Rows per second: small rates keep a decimal. */
 export function rate(value) {
-  if (!Number.isFinite(value))
+  if (value === null || !Number.isFinite(value))
     return "–";
   if (value >= 100_000)
     return short(value);

@@ -74,22 +74,25 @@ function bar(flow) {
   ];
 }
 
-function throughput(flow, ends) {
+/** Whether its rows leave the job here: a sink, or the writer of one whose committer only gets what is to be committed. */
+const isSending = (vertex, flow) => flow !== undefined && flow.sent !== null && vertex.metrics["write-records"] === 0;
+
+function throughput(vertex, flow, ends) {
   const shown = [];
   if (!ends.isSource)
     shown.push(`in ${rate(flow.in)}/s`);
   else if (ends.isSink)
     shown.push(`read ${rate(flow.readRate)}/s`);
   if (!ends.isSink)
-    shown.push(flow.sentRate > 0 && flow.out === 0 ? `sent ${rate(flow.sentRate)}/s` : `out ${rate(flow.out)}/s`);
-  else if (flow.sentRate !== null)
+    shown.push(isSending(vertex, flow) ? `sent ${rate(flow.sentRate)}/s` : `out ${rate(flow.out)}/s`);
+  else if (flow.sent !== null)
     shown.push(`sent ${rate(flow.sentRate)}/s`);
   return shown.join("  →  ");
 }
 
 function totals(vertex, flow, ends) {
   const { "read-records": read, "write-records": written, "read-bytes": readBytes, "write-bytes": writtenBytes } = vertex.metrics;
-  const sent = flow?.sent > 0 ? `, ${count(flow.sent)} sent` : "";
+  const sent = isSending(vertex, flow) ? `, ${count(flow.sent)} sent` : "";
   if (ends.isSource && ends.isSink)
     return flow && flow.read !== null ? `${count(flow.read)} rows read${sent}` : "";
   if (ends.isSource)
@@ -109,7 +112,7 @@ function boxView(place, vertex, context) {
   const fault = faults.get(vertex.id);
   const shares = flow ? `busy ${percent(flow.busy.max)}` : "";
   const pressed = flow ? `back-pressured ${percent(flow.pressed.max)}` : "";
-  const speed = flow && isRunning ? throughput(flow, ends) : vertex.status.toLowerCase();
+  const speed = flow && isRunning ? throughput(vertex, flow, ends) : vertex.status.toLowerCase();
   const label = [vertex.name, `parallelism ${vertex.parallelism}`, LEVEL_WORDS[how], speed, totals(vertex, flow, ends), shares, pressed,
     isRunning ? mark.text : "", fault?.sentence].filter(Boolean).join(", ");
   const isOpen = selected === vertex.id;

@@ -128,9 +128,9 @@ async function optional(promise) {
 async function askJob(id) {
   const job = view.job;
   const at = `jobs/${id}`;
+  let answer;
   try {
-    const answer = await get(at);
-    job.answer = answer;
+    answer = await get(at);
     view.clock_offset_ms = answer.now - Date.now();
   } catch (err) {
     if (!(err instanceof ApiError) || err.status !== 404)
@@ -140,13 +140,16 @@ async function askJob(id) {
     return;
   }
   view.isGone = false;
-  draw(); // the graph is there while the figures are fetched
-  const vertices = job.answer.vertices;
+  if (job.answer === null) { // the first time, the graph is there while the figures are fetched; later, all change together
+    job.answer = answer;
+    draw();
+  }
+  const { vertices } = answer;
   const [checkpoints, checkpointConfig, exceptions, diagnosis, ...metrics] = await Promise.all([
     get(`${at}/checkpoints`), job.checkpointConfig ?? get(`${at}/checkpoints/config`), get(`${at}/exceptions`),
     optional(get(`${at}/diagnosis`)),
     ...vertices.map((vertex) => optional(askMetrics(job, `${at}/vertices/${vertex.id}/subtasks/metrics`)))]);
-  Object.assign(job, { checkpoints, checkpointConfig, exceptions, diagnosis });
+  Object.assign(job, { answer, checkpoints, checkpointConfig, exceptions, diagnosis });
   remember(job.known, checkpoints);
   vertices.forEach((vertex, i) => job.flows.add(vertex, metrics[i] ?? [], now()));
   await askVertex(job, at);

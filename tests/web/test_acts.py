@@ -1,4 +1,5 @@
 """What people do with the page: savepoints, stops, cancelling, tokens; and what it does when the jobmanager is out of reach."""
+import http.client
 import os
 import time
 import urllib.error
@@ -199,6 +200,16 @@ def status(url, given=None):
         return err.code
 
 
+def redirect(cluster, path):
+    """Where path leads to."""
+    connection = http.client.HTTPConnection("127.0.0.1", cluster.rest_port, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status == 301 and answer.getheader("Set-Cookie") is None, (answer.status, answer.getheaders())
+    connection.close()
+    return answer.getheader("Location")
+
+
 def test_headers(env):
     cluster = env.cluster(taskmanagers=0)
     for path in ("", "millrace/", "page.js", "millrace/graph.css"):
@@ -223,6 +234,10 @@ def test_other_dashboard(env):
     browser.open(page(cluster) + "millrace/")
     browser.wait(lambda: "No jobs yet" in browser.text(), 10, "our own page")
     assert status(page(cluster) + "page.js") == 404
+    # A folder without its slash; what its name holds stays in its header.
+    os.makedirs(os.path.join(folder, "a\r\nSet-Cookie: b"))
+    assert redirect(cluster, "/assets") == "assets/"
+    assert redirect(cluster, "/a%0d%0aSet-Cookie:%20b") == "a%0D%0ASet-Cookie%3A%20b/"
     assert headers(page(cluster) + "overview").get_content_type() == "application/json"
 
 

@@ -43,7 +43,10 @@ return rounds;
 TEXTS = """
 const { bytes, count, duration, eventTime, percent, rate, watermark } = await import(new URL('format.js', location.href));
 const now = 1700000000000;
-const mark = (value, pace, still) => { const { text, detail } = watermark(value, now, pace, still); return [text, detail].filter(Boolean).join(', '); };
+const mark = (value, pace, still) => {
+  const { text, detail } = watermark(value, now, pace, still);
+  return [text, detail].filter(Boolean).join(', ');
+};
 return [
   count(5559), count(12345678), count(NaN), rate(0), rate(0.04), rate(2.54), rate(1000), rate(123456), bytes(925), bytes(1536), bytes(-1),
   duration(7), duration(1000), duration(3250), duration(61000), duration(3600000), duration(100000000), duration(-1),
@@ -66,7 +69,8 @@ DRAWING = """
 const { h, show } = await import(new URL('dom.js', location.href));
 const box = document.createElement('div');
 document.body.append(box);
-const rows = (names, extra) => names.map((name) => h('li', {'data-key': name}, h('input', {'aria-label': name}), name, extra ? h('b', null, extra) : null));
+const rows = (names, extra) => names.map((name) => h('li', {'data-key': name}, h('input', {'aria-label': name}), name,
+  extra ? h('b', null, extra) : null));
 show(box, rows(['a', 'b', 'c']));
 const [a, b, c] = box.children;
 b.firstChild.value = 'typed';

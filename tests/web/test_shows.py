@@ -52,8 +52,9 @@ def test_graph_lives(env):
     browser.wait(lambda: all("advances" in text for text in browser.texts(".box .mark")), 15, "watermarks that advance")
     for box in browser.texts(".box"):
         assert re.search(r"(in|out) [\d,.]+/s", box), box
-        assert re.search(r"busy <?\d+\s%", box) and re.search(r"back-pressured \d+\s%", box), box
+        assert re.search(r"busy <?\d+\s%", box) and re.search(r"back-pressured <?\d+\s%", box), box
         assert "watermark 1970-01-01 00:" in box and "s per second" in box, box
+    browser.wait(lambda: re.search(r"in [\d.,]+/s  →  sent [\d.,]+/s", browser.text('.box[data-vertex="Front page"]')), 15, "a sink's rate")
     assert "1 of 3 slots in use" in browser.text("#taskmanagers"), browser.text("#taskmanagers")
     assert len(browser.find(".slot.used")) == 1
     assert browser.title() == "Shown · RUNNING – Millrace", browser.title()
