@@ -1,5 +1,6 @@
 """Writes the reference pages from the tables that the programs are built from, so that they cannot disagree with them:
-configuration.md from common/config/options.def, rest.md from jobmanager/rest/routes.def, cli.md from the client's own help.
+configuration.md from common/config/options.def, rest.md from jobmanager/rest/routes.def, metrics.md from common/metrics/metric_names.def,
+cli.md from the client's own help.
 
    python3 docs/generate.py BIN [--check]     BIN: folder of the built programs; --check: compare instead of writing, exit code 1 on a difference
 """
@@ -70,6 +71,64 @@ def rest():
     return "".join(out)
 
 
+# What the page says of each scope: title, what REST lists it under, the beginning of names in Prometheus, labels.
+SCOPES = {
+    "DAEMON": ("Processes", "`/jobmanager/metrics`, `/taskmanagers/:id/metrics`", "`flink_jobmanager_`, `flink_taskmanager_`",
+               "`host`; of a taskmanager also `tm_id`"),
+    "TASKMANAGER": ("Taskmanagers", "`/taskmanagers/:id/metrics`", "`flink_taskmanager_`", "`host`, `tm_id`"),
+    "JOBMANAGER": ("Cluster", "`/jobmanager/metrics`", "`flink_jobmanager_`", "`host`"),
+    "JOB": ("Jobs", "`/jobs/:id/metrics`", "`flink_jobmanager_job_`", "`host`, `job_id`, `job_name`"),
+    "TASK": ("Tasks", "`/jobs/:id/vertices/:id/subtasks/metrics`", "`flink_taskmanager_job_task_`",
+             "`host`, `tm_id`, `job_id`, `job_name`, `task_id`, `task_name`, `task_attempt_id`, `task_attempt_num`, `subtask_index`"),
+    "OPERATOR": ("Operators", "the same, with the operator's name in front: `ClickEvent_Counter.numRecordsIn`", "`flink_taskmanager_job_task_operator_`",
+                 "those of the task, `operator_id`, `operator_name`"),
+}
+
+METRICS_INTRODUCTION = """The jobmanager and every taskmanager have a Prometheus endpoint: `http://<host>:9249/metrics`
+(`metrics.reporter.prom.port`; a daemon that finds 9249 taken, and was not told a port, takes the next free one and logs it).
+Names, types and labels are those of Flink's PrometheusReporter, so dashboards and alerts made for Flink fit: `flink_<scope>_<name>`
+with every character but letters, digits, `:` and `_` replaced by `_`; counters and rates are gauges, as from Flink, and histograms
+are summaries. A `*` in a name below is a label in Prometheus: the value of the word before it. REST lists the same figures.
+`metrics.reporters:` without a `prom` in it turns the endpoint off. A dashboard is in `deploy/grafana/dashboards`.
+
+Rates (*…PerSecond*) are over the last five reports (`metrics.report.interval`, 1 s). Metrics of a task are there as long as it runs.
+What a user function counts with `mr_count` is a metric of its operator under its own name.
+"""
+
+METRICS_LEFT_OUT = """
+## Metrics of Flink that are left out
+
+A metric with a JVM's name is given only where a process has the same thing: CPU time and load, threads, heap. These have no
+counterpart, so their panels stay empty:
+
+| metric of Flink | why |
+|---|---|
+| `Status.JVM.GarbageCollector.*`, `Status.JVM.ClassLoader.*` | there is no garbage collector and no class loader |
+| `Status.JVM.Memory.NonHeap.*`, `Metaspace.*` | there is no code cache or metaspace: code is mapped from files |
+| `Status.JVM.Memory.Direct.*`, `Mapped.*` | there are no buffers outside of the heap; batches in channels are `Status.Shuffle.Netty.*` |
+| `Status.Flink.Memory.Managed.*` | there is no managed memory: state lives on the heap |
+| `buffers.inputFloatingBuffersUsage` | credit belongs to a channel, none floats between them |
+| `changelogBusyTimeMsPerSecond` | there is no changelog state backend |
+| `KafkaProducer.*`, most of `KafkaSourceReader.KafkaConsumer.*` | what the Java client says about itself; ours is librdkafka |
+| `lastCheckpointExternalPath` (Prometheus only) | a text: it is there with the value 0, as from Flink; REST shows it |
+"""
+
+
+def metrics():
+    source = "common/metrics/metric_names.def"
+    out = ["# Metrics\n\n", MADE.format(source=f"`{source}`"), METRICS_INTRODUCTION]
+    rows = [re.match(r'(\w+), "([^"]+)", (\w+), (.*)', row).groups() for _, section in sections(source, "METRIC") for row in section]
+    for scope, (title, rest_path, prefix, labels) in SCOPES.items():
+        out.append(f"\n## {title}\n\nREST: {rest_path}. Prometheus: {prefix}…, labels {labels}.\n\n"
+                   "| metric | type | unit | |\n|---|---|---|---|\n")
+        for row_scope, name, kind, strings in rows:
+            if row_scope == scope:
+                unit, of, doc = STRING.findall(strings)
+                text = doc or (f"Growth of `{of}`" if of else "")
+                out.append(f"| `{name}` | {kind.lower()} | {cell(unit)} | {cell(text)} |\n")
+    return "".join(out) + METRICS_LEFT_OUT
+
+
 def cli(programs):
     out = ["# Command line\n\n", MADE.format(source="the programs' own help")]
     for name in ("flink", "jobmanager", "taskmanager"):
@@ -85,7 +144,7 @@ def cli(programs):
 def main():
     programs, is_check = sys.argv[1], "--check" in sys.argv[2:]
     differing = 0
-    for name, text in (("configuration.md", configuration()), ("rest.md", rest()), ("cli.md", cli(programs))):
+    for name, text in (("configuration.md", configuration()), ("rest.md", rest()), ("metrics.md", metrics()), ("cli.md", cli(programs))):
         path = os.path.join(HERE, name)
         same = os.path.exists(path) and read(os.path.join("docs", name)) == text
         if is_check and not same:
