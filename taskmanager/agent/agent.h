@@ -1,6 +1,6 @@
 /* The taskmanager: registration and heartbeats with the jobmanager, one task-runner process per job attempt, the data port,
- * libraries, log files. It runs no user code and reads no data: frames between jobmanager and runners pass unread, apart
- * from job and epoch. Thread: one loop, which owns all of it. */
+ * libraries, log files. It runs no user code and reads no data: frames between jobmanager and runners pass as they are; of
+ * metrics it keeps the latest, for Prometheus. Thread: one loop, which owns all of it. */
 #ifndef MILLRACE_AGENT_AGENT_H
 #define MILLRACE_AGENT_AGENT_H
 

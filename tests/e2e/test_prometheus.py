@@ -137,6 +137,38 @@ def agree(cluster, job, ports):
     return None if min(found) == rest else ("watermark", rest, found)
 
 
+def rows():
+    """{scope: a pattern of the names in the table} of common/metrics/metric_names.def."""
+    names = {}
+    with open(os.path.join(DATA, "..", "..", "..", "common", "metrics", "metric_names.def")) as f:
+        for scope, name, kind in re.findall(r'^METRIC\((\w+), "([^"]+)", (\w+),', f.read(), re.M):
+            pattern = ".+".join(re.escape(part) for part in name.split("*"))
+            names.setdefault(scope, []).append(pattern + (r"_(count|min|max|mean|stddev|median|p\d+)" if kind == "HISTOGRAM" else ""))
+    return {scope: re.compile("|".join(patterns)) for scope, patterns in names.items()}
+
+
+def check_rest_lists(cluster, job):
+    """REST lists what is in the table, and nothing else; every name has a value."""
+    table = rows()
+    taskmanager = cluster.get("/taskmanagers")["taskmanagers"][0]["id"]
+    cluster.wait(lambda: cluster.get(f"/taskmanagers/{taskmanager}/metrics"), 15, "the taskmanager's first heartbeat")
+    lists = [("/jobmanager/metrics", ("JOBMANAGER", "DAEMON")), (f"/jobs/{job}/metrics", ("JOB",)), (f"/taskmanagers/{taskmanager}/metrics",
+                                                                                                ("TASKMANAGER", "DAEMON"))]
+    for path, scopes in lists:
+        names = [entry["id"] for entry in cluster.get(path)]
+        assert len(names) > 10, (path, names)
+        unknown = [name for name in names if not any(table[scope].fullmatch(name) for scope in scopes)]
+        assert not unknown, (path, unknown)
+    for vertex in cluster.job(job)["vertices"]:
+        path = f"/jobs/{job}/vertices/{vertex['id']}/subtasks/0/metrics"
+        names = [entry["id"] for entry in cluster.get(path)]
+        unknown = [name for name in names if not table["TASK"].fullmatch(name)
+                   and not table["OPERATOR"].fullmatch(name.split(".", 1)[-1])]
+        assert not unknown, (vertex["name"], unknown)
+        values = cluster.get(f"{path}?get={','.join(names[:60])}")
+        assert len(values) == len(names[:60]) and all(value["value"] != "" for value in values), values
+
+
 def check_rest(cluster, job, ports):
     differences = [None]
 
@@ -197,6 +229,7 @@ def test_endpoints(env):
         assert err.code == 404, err
     generator.wait()
     check_rest(cluster, job, ports)
+    check_rest_lists(cluster, job)
     cluster.flink("cancel", job)
     cluster.wait_state(job, "CANCELED")
     cluster.wait(lambda: all("job_id=" not in scrape(port) for port in ports), 10, "the job's metrics to go")

@@ -290,7 +290,8 @@ END_TEST
 
 START_TEST(port_lists)
 {
-    static const char *const bad[] = {"", "x", "9249-", "-5", "9260-9249", "70000", "9249;9250", "9249,", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"};
+    static const char *const bad[] = {"", "x", "9249-", "-5", "9260-9249", "70000", "9249;9250", "9249,",
+                                      "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"};
     struct prometheus_ports ports;
     ck_assert_ptr_null(prometheus_ports_parse("9249", &ports));
     ck_assert(ports.count == 1 && ports.ranges[0].first == 9249 && ports.ranges[0].last == 9249);
