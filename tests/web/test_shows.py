@@ -252,3 +252,24 @@ def test_opens_at_once(env):
     print(json.dumps({"first_data_ms": round(statistics.median(ours)), "fastest_ms": round(min(ours)),
                       "one_line_page_ms": round(statistics.median(trivial)), "last_paints": paints}))
     assert statistics.median(ours) < 100 + 10 * statistics.median(trivial), (ours, trivial)
+
+
+def test_lost_taskmanager(env):
+    """A killed taskmanager: the page says what is missing, and then that the job went on from its last checkpoint."""
+    cluster, browser = env.cluster(config={"heartbeat.interval": "500 ms", "heartbeat.timeout": "2 s"}), env.browser
+    job = open_job(env, cluster)
+    cluster.wait_checkpoint(job)
+    cluster.taskmanagers[0].kill()
+    cluster.taskmanagers[0].wait()
+    browser.wait(lambda: "0 taskmanagers" in browser.text("header"), 20, "the loss")
+    browser.wait(lambda: "slot" in browser.text(".diagnosis .summary strong"), 30, "the diagnosis of missing slots")
+    assert "No taskmanager has registered" in browser.text("#taskmanagers"), browser.text("#taskmanagers")
+    assert len(browser.find(".box.calm")) == 0, browser.text(".graph")
+    assert "no longer reachable" in browser.text(".exceptions"), browser.text(".exceptions")
+    env.screenshot()
+    cluster.add_taskmanager()
+    cluster.wait_running(job)
+    browser.wait(lambda: "restored from" in browser.text(".figures") and len(browser.find(".box.calm")) == 5, 20, "the job that goes on")
+    before = rows(browser)
+    browser.wait(lambda: all(now > before[name] for name, now in rows(browser).items()), 20, "rows that increase again")
+    assert browser.problems() == [], browser.problems()
