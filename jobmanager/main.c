@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define LOGGER "ClusterEntrypoint"
@@ -76,12 +77,23 @@ static struct error *run(struct config *config, char *stdout_path)
     return err;
 }
 
+/* As many descriptors as allowed: the REST server takes up to half of them. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct config *config = NULL;
     struct config_command command = {0};
     /* One thread does all but file work: arenas of pool threads would only cost memory. */
     mallopt(M_ARENA_MAX, 2);
+    raise_limits();
     struct error *err = config_load(argc, argv, SCOPE_JOBMANAGER, &config, &command);
     if (err != NULL)
         return fail(err);

@@ -23,11 +23,16 @@
 #include <unistd.h>
 
 #define SWEEP_MS 500
-#define HALF_CLOSED_GRACE_MS 1000
+/* For what libmicrohttpd has read already, and for what it has not. */
+#define HALF_CLOSED_GRACE_MS 20
+#define HALF_CLOSED_GRACE_MAX_MS 1000
 #define LINGER_MS 2000
 #define LINGER_BYTES_MAX (8u << 20)
 #define LINGERS_MAX 64
 #define SEND_BUFFER_BYTES (256 << 10)
+
+static bool is_half_closed(const struct http_connection *connection);
+static void sweep_soon(struct http_server *server);
 
 static int64_t now_ms(const struct http_server *server)
 {
@@ -76,6 +81,8 @@ void http_connection_enter(struct http_connection *connection, enum http_phase p
     connection->phase_since_ms = now_ms(connection->server);
     connection->body_bytes = 0;
     window_begin(connection);
+    if (is_half_closed(connection))
+        sweep_soon(connection->server);
 }
 
 void http_connection_cut(struct http_connection *connection)
@@ -181,16 +188,29 @@ static bool is_too_slow(struct http_connection *connection, int64_t now, int64_t
     return is_slow;
 }
 
+/* Whether more input is needed and the other side has ended it. */
+static bool is_half_closed(const struct http_connection *connection)
+{
+    return connection->half_closed_ms > 0 && (is_idle(connection) || connection->phase == PHASE_BODY);
+}
+
+static bool is_waiting_in_vain(const struct http_connection *connection, int64_t now)
+{
+    char byte;
+    if (!is_half_closed(connection))
+        return false;
+    int64_t from_ms = connection->half_closed_ms > connection->phase_since_ms ? connection->half_closed_ms : connection->phase_since_ms;
+    if (now < from_ms + HALF_CLOSED_GRACE_MS)
+        return false;
+    return now > from_ms + HALF_CLOSED_GRACE_MAX_MS || recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static bool is_late(struct http_connection *connection, int64_t now)
 {
     const struct http_limits *limits = &connection->server->options.limits;
     int64_t since_ms = connection->phase_since_ms;
-    bool is_reading = is_idle(connection) || connection->phase == PHASE_BODY;
-    if (is_reading && connection->half_closed_ms > 0) {
-        int64_t from_ms = connection->half_closed_ms > since_ms ? connection->half_closed_ms : since_ms;
-        if (now > from_ms + HALF_CLOSED_GRACE_MS)
-            return true;
-    }
+    if (is_waiting_in_vain(connection, now))
+        return true;
     switch (connection->phase) {
     case PHASE_IDLE:
         return now > since_ms + limits->idle_timeout_ms;
@@ -210,9 +230,14 @@ static void on_sweep(uv_timer_t *timer)
 {
     struct http_server *server = timer->data;
     int64_t now = now_ms(server);
+    bool is_urgent = false;
     for (struct http_connection *at = server->connections.next; at != &server->connections; at = at->next) {
-        if (at->is_cut || at->is_suspended || !is_late(at, now))
+        if (at->is_cut || at->is_suspended)
             continue;
+        if (!is_late(at, now)) {
+            is_urgent = is_urgent || is_half_closed(at);
+            continue;
+        }
         if (at->half_closed_ms == 0 && (at->phase == PHASE_HEADERS || at->phase == PHASE_BODY))
             send_too_slow(at);
         http_connection_cut(at);
@@ -224,12 +249,21 @@ static void on_sweep(uv_timer_t *timer)
     }
     if (server->connection_count == 0 && server->linger_count == 0)
         uv_timer_stop(timer);
+    else if (is_urgent)
+        sweep_soon(server);
 }
 
 static void sweep_arm(struct http_server *server)
 {
     if (!server->is_closing && !uv_is_active((uv_handle_t *)&server->sweep))
         uv_timer_start(&server->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+}
+
+/* A half-closed connection need not wait for the next regular sweep. */
+static void sweep_soon(struct http_server *server)
+{
+    if (!server->is_closing && uv_timer_get_due_in(&server->sweep) > HALF_CLOSED_GRACE_MS)
+        uv_timer_start(&server->sweep, on_sweep, HALF_CLOSED_GRACE_MS, SWEEP_MS);
 }
 
 /* ---- lingering ---- */
@@ -301,6 +335,7 @@ static void on_watch(uv_poll_t *poll, int status, int events)
     for (int i = 0; i < count; i++) {
         struct http_connection *connection = ready[i].data.ptr;
         connection->half_closed_ms = now_ms(server);
+        sweep_soon(server);
     }
 }
 

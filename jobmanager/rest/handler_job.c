@@ -317,7 +317,7 @@ static void reply_cancel(struct jobmanager *jobmanager, struct rest_request *req
 void handle_job_cancel(struct jobmanager *jobmanager, struct rest_request *request)
 {
     const char *mode = rest_query_param(request, "mode");
-    if (mode == NULL || strcmp(mode, "cancel") == 0 || mode[0] == '\0')
+    if (mode == NULL || strcmp(mode, "cancel") == 0)
         reply_cancel(jobmanager, request);
     else if (strcmp(mode, "stop") == 0)
         rest_reply_error(request, 308,

@@ -15,6 +15,8 @@
 #include <string.h>
 
 #define RUN_BODY "JarRunRequestBody"
+/* More would keep the loop busy for longer than other requests may wait. */
+#define CONFIG_KEYS_MAX 1000
 #define PLAN_BODY "JarPlanRequestBody"
 #define EX_PROGRAM "org.apache.flink.client.program.ProgramInvocationException"
 #define EX_INIT "org.apache.flink.runtime.client.JobInitializationException"
@@ -89,6 +91,10 @@ static bool take_config(struct run *run, json_t *body)
     json_t *given = json_object_get(body, "flinkConfiguration");
     if (given == NULL || json_is_null(given))
         return true;
+    if (json_object_size(given) > CONFIG_KEYS_MAX) {
+        rest_reply_error(run->request, 400, EX_REST ": flinkConfiguration has %zu keys; %d are allowed.\n", json_object_size(given), CONFIG_KEYS_MAX);
+        return false;
+    }
     struct config *layer = config_create_over(NULL);
     struct error *err = json_is_object(given) ? config_set_json(layer, given, "flinkConfiguration")
                                               : error_new(INVALID_FORMAT, "flinkConfiguration is no object");
