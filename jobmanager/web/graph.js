@@ -83,10 +83,10 @@ function throughput(vertex, flow, ends) {
     shown.push(`in ${rate(flow.in)}/s`);
   else if (ends.isSink)
     shown.push(`read ${rate(flow.readRate)}/s`);
-  if (!ends.isSink)
-    shown.push(isSending(vertex, flow) ? `sent ${rate(flow.sentRate)}/s` : `out ${rate(flow.out)}/s`);
-  else if (flow.sent !== null)
+  if (isSending(vertex, flow) && flow.sentRate !== null)
     shown.push(`sent ${rate(flow.sentRate)}/s`);
+  else if (!ends.isSink)
+    shown.push(`out ${rate(flow.out)}/s`);
   return shown.join("  →  ");
 }
 

@@ -115,11 +115,14 @@ export function vertexView(detail, job, now_ms) {
 
 /* ---- exceptions ---- */
 
-/** What went wrong in one line: the innermost cause, without the packages of its class. */
+// Storeys that only say that the job was not restarted, or that a call had a result.
+const WRAPPERS = /Recovery is suppressed|CompletionException/;
+
+/** What went wrong in one line: the outermost storey that says something, without the packages of its class. */
 function reason(text) {
-  const lines = text.split("\n");
-  const cause = lines.findLast((line) => line.startsWith("Caused by: ")) ?? lines[0];
-  return cause.replace(/^Caused by: /, "").replace(/^(?:[a-z]\w*\.)+(?=[A-Z])/, "");
+  const storeys = text.split("\n").filter((line, i) => i === 0 || line.startsWith("Caused by: "));
+  const first = storeys.find((line) => !WRAPPERS.test(line)) ?? storeys[0];
+  return first.replace(/^Caused by: /, "").replace(/^(?:[a-z]\w*\.)+(?=[A-Z])/, "");
 }
 
 function exceptionView(entry, index) {
