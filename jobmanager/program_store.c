@@ -4,6 +4,7 @@
 #include "common/base/heap.h"
 #include "common/base/id.h"
 #include "common/fs/fs.h"
+#include "common/loop/worker.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -14,6 +15,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Far more than programs have; a file that claims to have more must not keep the loop busy. */
+#define SYMBOLS_MAX (256u << 10)
 
 struct blob_hold {
     uint32_t count;
@@ -45,7 +49,7 @@ static bool elf_name_is(const struct elf_view *view, const Elf64_Shdr *strings, 
 static bool elf_section_defines(const struct elf_view *view, const Elf64_Shdr *symbols, const Elf64_Shdr *strings, const char *wanted)
 {
     uint64_t count = symbols->sh_size / sizeof(Elf64_Sym);
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; i < count && i < SYMBOLS_MAX; i++) {
         Elf64_Sym symbol;
         const void *raw = elf_at(view, symbols->sh_offset + i * sizeof symbol, sizeof symbol);
         if (raw == NULL)
@@ -68,13 +72,13 @@ static bool elf_section(const struct elf_view *view, const Elf64_Ehdr *header, u
     return true;
 }
 
+/* In the first table of dynamic symbols: the dynamic loader knows only one. */
 static bool elf_defines(const struct elf_view *view, const Elf64_Ehdr *header, const char *symbol)
 {
     for (uint64_t i = 0; i < header->e_shnum; i++) {
         Elf64_Shdr symbols, strings;
-        if (elf_section(view, header, i, &symbols) && symbols.sh_type == SHT_DYNSYM && elf_section(view, header, symbols.sh_link, &strings) &&
-            elf_section_defines(view, &symbols, &strings, symbol))
-            return true;
+        if (elf_section(view, header, i, &symbols) && symbols.sh_type == SHT_DYNSYM)
+            return elf_section(view, header, symbols.sh_link, &strings) && elf_section_defines(view, &symbols, &strings, symbol);
     }
     return false;
 }
@@ -219,22 +223,40 @@ static char *blob_path(const struct program_store *store, const char *sha256)
     return heap_printf("%s/%s", store->blob_directory, sha256);
 }
 
-struct error *program_store_hold(struct program_store *store, const struct program *program)
+struct hold_work {
+    char *from;
+    char *to;
+    program_held *done;
+    void *argument;
+};
+
+static struct error *hold_work(void *argument)
+{
+    const struct hold_work *work = argument;
+    return fs_link_or_copy(work->from, work->to);
+}
+
+static void on_held(struct error *err, void *argument)
+{
+    struct hold_work *work = argument;
+    work->done(err, work->argument);
+    free(work->from);
+    free(work->to);
+    free(work);
+}
+
+/* The count goes first, so that nobody's release takes the file away before it is there; linking again does no harm. */
+void program_store_hold(struct program_store *store, uv_loop_t *loop, const struct program *program, program_held *done, void *argument)
 {
     struct blob_hold *hold = hash_map_get_text(&store->blobs, program->sha256);
-    if (hold != NULL) {
-        hold->count++;
-        return NULL;
+    if (hold == NULL) {
+        hold = heap_new(struct blob_hold);
+        hash_map_put_text(&store->blobs, program->sha256, hold);
     }
-    char *path = blob_path(store, program->sha256);
-    struct error *err = fs_link_or_copy(program->path, path);
-    free(path);
-    if (err != NULL)
-        return err;
-    hold = heap_new(struct blob_hold);
-    hold->count = 1;
-    hash_map_put_text(&store->blobs, program->sha256, hold);
-    return NULL;
+    hold->count++;
+    struct hold_work *work = heap_new(struct hold_work);
+    *work = (struct hold_work){heap_strdup(program->path), blob_path(store, program->sha256), done, argument};
+    worker_run(loop, hold_work, on_held, work);
 }
 
 void program_store_release(struct program_store *store, const char *sha256)

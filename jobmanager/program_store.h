@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <uv.h>
 
 struct program {
     char *id;           /* "<uuid>_<name>": the jar id of REST */
@@ -38,8 +39,10 @@ MUST_CHECK struct error *program_store_add(struct program_store *store, const ch
 /* NULL when unknown. */
 struct program *program_store_find(const struct program_store *store, const char *id);
 MUST_CHECK struct error *program_store_remove(struct program_store *store, const char *id);
-/* A job holds the program's bytes from here to program_store_release, once per call. */
-MUST_CHECK struct error *program_store_hold(struct program_store *store, const struct program *program);
+/* A job holds the program's bytes from here to program_store_release, once per call. They are linked or copied on a pool thread;
+ * done is then called on the loop (takes err): after an error the hold is to be released too. */
+typedef void program_held(struct error *err, void *argument);
+void program_store_hold(struct program_store *store, uv_loop_t *loop, const struct program *program, program_held *done, void *argument);
 void program_store_release(struct program_store *store, const char *sha256);
 /* Malloced; NULL when nobody holds that blob. */
 char *program_store_blob_path(const struct program_store *store, const char *sha256);

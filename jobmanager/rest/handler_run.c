@@ -1,7 +1,8 @@
 /* Plans and runs of uploaded programs: parameters come from the body or the query, job-compiler makes the graph, a
  * savepoint is read where one is named, then the core gets the job. Each request is a struct run until it is answered.
  *
- *   handle_jar_run -> run_start -> compile_start … on_compiled -> [checkpoint_files_read … on_savepoint] -> submit
+ *   handle_jar_run -> program_store_hold … on_held -> run_start -> compile_start … on_compiled
+ *                  -> [checkpoint_files_read … on_savepoint] -> submit
  *
  * Thread: the loop. */
 #include "common/base/heap.h"
@@ -25,6 +26,7 @@ struct run {
     struct jobmanager *jobmanager;
     struct rest_request *request;
     bool is_plan;
+    char *program_id;
     char *entry;
     struct word_list args;
     json_t *config;       /* what the request sets for this job; flat, texts */
@@ -45,6 +47,7 @@ static void run_destroy(struct run *run)
     word_list_finish(&run->args);
     json_decref(run->config);
     free(run->held_sha256);
+    free(run->program_id);
     free(run->savepoint_path);
     free(run->entry);
     free(run);
@@ -320,7 +323,6 @@ static void run_start(struct run *run, const struct program *program)
         .parallelism = (uint32_t)run->parallelism,
         .job_id = run->job_id,
     };
-    rest_request_defer(run->request);
     compile_start(run->jobmanager, &request, on_compiled, run);
     json_decref(config);
 }
@@ -330,6 +332,26 @@ static void reply_no_program(struct jobmanager *jobmanager, struct rest_request 
     const char *directory = jobmanager->programs->upload_directory;
     rest_reply_internal(request, EX_COMPLETION ": " EX_REST ": Jar file %s/%s does not exist\nCaused by: " EX_REST ": Jar file %s/%s does not exist",
                         directory, id, directory, id);
+}
+
+/* The program may have been deleted meanwhile, and the jobmanager may end. */
+static void on_held(struct error *err, void *argument)
+{
+    struct run *run = argument;
+    struct jobmanager *jobmanager = run->jobmanager;
+    const struct program *program = program_store_find(jobmanager->programs, run->program_id);
+    if (!jobmanager->is_stopping && err == NULL && program != NULL) {
+        run_start(run, program);
+        return;
+    }
+    if (jobmanager->is_stopping) {
+        error_free(err);
+    } else if (err != NULL) {
+        rest_reply_err(run->request, err);
+    } else {
+        reply_no_program(jobmanager, run->request, run->program_id);
+    }
+    run_destroy(run);
 }
 
 static void handle_program(struct jobmanager *jobmanager, struct rest_request *request, bool is_plan)
@@ -345,7 +367,6 @@ static void handle_program(struct jobmanager *jobmanager, struct rest_request *r
     bool is_good = take_parameters(run, body);
     json_decref(body);
     const struct program *program = program_store_find(jobmanager->programs, id);
-    struct error *err = NULL;
     if (!is_good) {
         run_destroy(run);
     } else if (!is_plan && coordinator_job(jobmanager->coordinator, run->job_id) != NULL) {
@@ -354,12 +375,11 @@ static void handle_program(struct jobmanager *jobmanager, struct rest_request *r
     } else if (program == NULL) {
         reply_no_program(jobmanager, request, id);
         run_destroy(run);
-    } else if ((err = program_store_hold(jobmanager->programs, program)) != NULL) {
-        rest_reply_err(request, err);
-        run_destroy(run);
     } else {
+        run->program_id = heap_strdup(id);
         run->held_sha256 = heap_strdup(program->sha256);
-        run_start(run, program);
+        rest_request_defer(request);
+        program_store_hold(jobmanager->programs, jobmanager->loop, program, on_held, run);
     }
 }
 
