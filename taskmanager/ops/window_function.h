@@ -58,8 +58,8 @@ json_t *window_function_meta(const struct window_function *self);
 /* After a table was loaded: converts what the state table itself cannot. */
 MUST_CHECK struct error *window_function_convert(struct window_function *self, struct state_table *table, const json_t *meta);
 
-/* Folds rows of batch (with may_stop perhaps only the first ones: added_count) into the values of their keys. rows: the keys of the batch, with rows->rows the selection (NULL: all);
- * rows->key_groups is filled in where it is needed. */
+/* Folds rows of batch (with may_stop perhaps only the first ones: added_count) into the values of their keys. rows: the keys of the
+ * batch, with rows->rows the selection (NULL: all); rows->key_groups is filled in where it is needed. */
 void window_function_add_rows(struct window_function *self, struct state_table *table, const struct batch *batch, struct state_rows *rows);
 /* Folds one row into (key, name_space). */
 void window_function_add_row(struct window_function *self, struct state_table *table, const struct batch *batch, uint32_t row,

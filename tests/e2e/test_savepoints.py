@@ -6,6 +6,7 @@ import re
 import shutil
 
 from .clicks import Generator, check_results, results
+from .cluster import BUILD
 from .records import (PROGRAM, event, exceptions, log_text, numbers, produce, records_args, run_records, wait_next_checkpoint, wait_rows)
 from .test_click_count import job_args
 
@@ -281,3 +282,23 @@ def test_damaged_savepoint(env):
         assert f"damaged-{name}" in said and "damaged" in said.replace(f"damaged-{name}", ""), f"{name}: {said}"
     assert len(numbers(kafka, env.topic("out"))) == 70
     assert "damaged-" in log_text(cluster)
+
+
+def test_claim_modes(env):
+    """no_claim (the default) and legacy leave the savepoint alone; with claim it is the job's, and goes when newer checkpoints subsume it."""
+    cluster = env.cluster(1, slots=1)
+    program = ["-p", "1", os.path.join(BUILD, "tests", "programs", "slow_map.so"), "--sleep-us", "0", "--rate", "2000", "--interval", "200"]
+    job = cluster.run(*program)
+    cluster.wait_checkpoint(job)
+    path = path_of(cluster.flink("stop", "--savepointPath", savepoint_dir(cluster), job))
+    cluster.wait_state(job, "FINISHED")
+    for flags in ([], ["-rm", "legacy"], ["-cm", "claim"]):
+        assert os.path.exists(os.path.join(files_of(path), "_metadata")), flags
+        job = cluster.run("-s", path, *flags, *program)
+        cluster.wait_checkpoint(job, 3)
+        if "claim" in flags:
+            cluster.wait(lambda: not os.path.exists(files_of(path)), 10, "the claimed savepoint to go")
+        cluster.flink("cancel", job)
+        cluster.wait_state(job, "CANCELED")
+    refused = cluster.flink("run", "-d", "-s", path, "-cm", "claim", *program, check=False)
+    assert refused.returncode != 0 and "Cannot find checkpoint or savepoint file/directory" in refused.stderr + refused.stdout, refused
