@@ -20,6 +20,11 @@ class Images:
     def __init__(self, daemon):
         self.daemon = daemon
         self.stand_ins = []
+        self.builds_before = self._builds()
+
+    def _builds(self):
+        """What is left of the first stages of our own image: an image without a name for each."""
+        return set(run("docker", "image", "ls", "-q", "--no-trunc", "-f", "dangling=true", "-f", "label=millrace.stage=build").stdout.split())
 
     def is_there(self, name):
         return run("docker", "image", "inspect", name).returncode == 0
@@ -42,6 +47,7 @@ class Images:
                            stdout=subprocess.DEVNULL)
             if archive.wait() != 0:
                 raise SystemExit("check-playground: could not pack the base image")
+        self.stand_ins.append(BASE)
 
     def _pull(self, name):
         return not self.daemon.is_own and run("docker", "pull", "-q", name, timeout=900).returncode == 0
@@ -67,10 +73,13 @@ class Images:
         return name
 
     def forget(self):
-        """Stand-ins must not stay in a store that others use. In our own they are the cache, but for layers that a newer build replaced."""
+        """In a store that others use, stand-ins must not stay. In our own they are the cache of the next run, as is the newest build."""
         if not self.daemon.is_own:
             for name in self.stand_ins:
                 run("docker", "image", "rm", "-f", name)
+        elif self._builds() - self.builds_before:
+            for image in self.builds_before:
+                run("docker", "image", "rm", image)
 
 
 def public_image(service):
