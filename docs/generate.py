@@ -41,8 +41,9 @@ def sections(path, macro):
 def configuration():
     source = "common/config/options.def"
     out = ["# Configuration\n\n", MADE.format(source=f"`{source}`"),
-           "Options are flat keys in `config.yaml` or `flink-conf.yaml` (`--config FILE`), in the `FLINK_PROPERTIES` environment variable, or `-D key=value`; "
-           "a later source beats an earlier one. *Read by*: the daemon or client that reads it; *job* means that a program or `flink run -D` can set it for one job. "
+           "Options are flat keys in `config.yaml` or `flink-conf.yaml` (`--config FILE`), in the `FLINK_PROPERTIES` environment "
+           "variable, or `-D key=value`; a later source beats an earlier one. *Read by*: the daemon or client that reads it; *job* means "
+           "that a program or `flink run -D` can set it for one job. "
            "Durations are written `10 s`, `5 min`, `200 ms`; sizes `64k`, `32m`, `2g`.\n"]
     for title, rows in sections(source, "OPTION"):
         out.append(f"\n## {title[:1].upper()}{title[1:]}\n\n| key | type | default | read by | |\n|---|---|---|---|---|\n")
@@ -61,7 +62,8 @@ def configuration():
 def rest():
     source = "jobmanager/rest/routes.def"
     out = ["# REST API\n\n", MADE.format(source=f"`{source}`"),
-           "Flink's REST API, version 1: every path works with and without the prefix `/v1`. Answers are JSON; an error is `{\"errors\": [\"…\"]}` with a status of 400 and above. "
+           "Flink's REST API, version 1: every path works with and without the prefix `/v1`. Answers are JSON; an error is "
+           "`{\"errors\": [\"…\"]}` with a status of 400 and above. "
            "Bodies are JSON whatever their content type says.\n\n| method | path | |\n|---|---|---|\n"]
     for _, rows in sections(source, "ROUTE"):
         for row in rows:

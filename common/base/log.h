@@ -1,7 +1,8 @@
 /* Log lines in Flink's format (log4j pattern `%d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %-60c %x - %m%n`):
  * `2023-09-10 14:51:30,123 INFO  org.apache.flink.runtime.executiongraph.ExecutionGraph       [] - text`.
  * The logger is a component noun, which log_names.def turns into the class name that Flink's log has for it, because people and
- * tools search for those. Thread: any; a line is one write(2). Messages name ids. Never per record. Continuation lines (causes) go into the text after a newline. */
+ * tools search for those. Thread: any; a line is one write(2). Messages name ids. Never per record. Continuation
+ * lines (causes) go into the text after a newline. */
 #ifndef MILLRACE_BASE_LOG_H
 #define MILLRACE_BASE_LOG_H
 

@@ -134,8 +134,8 @@ void job_start_attempt(struct turn *turn, struct job *job)
     for (uint32_t i = 0; i < job->task_count; i++)
         execution_set_state(turn, job_subtask(job, i)->current, EXECUTION_SCHEDULED, NULL);
     turn_log(turn, LOG_INFO, "FineGrainedSlotManager",
-             "Received resource requirements from job %s: [ResourceRequirement{resourceProfile=ResourceProfile{UNKNOWN}, numberOfRequiredSlots=%" PRIu32
-             "}]",
+             "Received resource requirements from job %s: [ResourceRequirement{resourceProfile=ResourceProfile{UNKNOWN}, "
+             "numberOfRequiredSlots=%" PRIu32 "}]",
              id_format(job->id).hex, job->slot_count);
     if (slots_allocate(turn, job))
         job_deploy(turn, job);

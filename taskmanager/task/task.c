@@ -199,7 +199,8 @@ static void task_log_switch(const struct task *task, const char *from, const cha
 {
     uint64_t attempt = task->options.attempt_number;
     if (err != NULL)
-        log_error_chain(LOG_WARN, "Task", err, "%s#%" PRIu64 " (%s) switched from %s to %s with failure cause:", task->name, attempt, task->execution, from, to);
+        log_error_chain(LOG_WARN, "Task", err, "%s#%" PRIu64 " (%s) switched from %s to %s with failure cause:", task->name, attempt,
+                        task->execution, from, to);
     else
         log_info("Task", "%s#%" PRIu64 " (%s) switched from %s to %s.", task->name, attempt, task->execution, from, to);
 }

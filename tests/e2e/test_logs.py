@@ -42,14 +42,16 @@ def test_failover_in_flinks_words(env):
     cluster.wait_running(job)
     cluster.wait_checkpoint(job, 2)
     attempt = r"[0-9a-f]{32}_[0-9a-f]{32}_0_"
-    graph, master, manager = FLINK + "executiongraph.ExecutionGraph", FLINK + "jobmaster.JobMaster", FLINK + "resourcemanager.slotmanager.FineGrainedSlotManager"
-    checkpoints = FLINK + "checkpoint.CheckpointCoordinator"
+    graph, master = FLINK + "executiongraph.ExecutionGraph", FLINK + "jobmaster.JobMaster"
+    manager, checkpoints = FLINK + "resourcemanager.slotmanager.FineGrainedSlotManager", FLINK + "checkpoint.CheckpointCoordinator"
     assert_order(log_text(cluster), [
         ("INFO", graph, rf"Job .* \({job}\) switched from state CREATED to RUNNING\."),
         ("INFO", graph, rf"Source: \S+.* \(1/1\) \({attempt}0\) switched from CREATED to SCHEDULED\."),
-        ("INFO", manager, rf"Received resource requirements from job {job}: \[ResourceRequirement{{resourceProfile=ResourceProfile{{UNKNOWN}}, numberOfRequiredSlots=1}}\]"),
+        ("INFO", manager, rf"Received resource requirements from job {job}: \[ResourceRequirement{{"
+                         r"resourceProfile=ResourceProfile{UNKNOWN}, numberOfRequiredSlots=1}\]"),
         ("INFO", graph, rf"Source: \S+.* \(1/1\) \({attempt}0\) switched from DEPLOYING to INITIALIZING\."),
-        ("INFO", checkpoints, rf"Triggering checkpoint 1 \(type=CheckpointType{{name='Checkpoint', sharingFilesStrategy=FORWARD_BACKWARD}}\) @ \d+ for job {job}\."),
+        ("INFO", checkpoints, r"Triggering checkpoint 1 \(type=CheckpointType{name='Checkpoint', sharingFilesStrategy=FORWARD_BACKWARD}\) "
+                              rf"@ \d+ for job {job}\."),
         ("INFO", checkpoints, rf"Completed checkpoint 1 for job {job} \(\d+ bytes, checkpointDuration=\d+ ms, finalizationTime=\d+ ms\)\."),
         ("INFO", master, r"TaskManager with id \S+ is no longer reachable\."),
         ("INFO", graph, rf"Source: \S+.* \(1/1\) \({attempt}0\) switched from RUNNING to FAILED on \S+ @ \S+ \(dataPort=\d+\)\.\n"
@@ -58,7 +60,8 @@ def test_failover_in_flinks_words(env):
         ("INFO", master, rf"\d+ tasks will be restarted to recover the failed task {attempt}0\."),
         ("INFO", graph, rf"Job .* \({job}\) switched from state RUNNING to RESTARTING\."),
         ("WARN", manager, rf"Could not fulfill resource requirements of job {job}\."),
-        ("WARN", FLINK + "jobmaster.slotpool.DeclarativeSlotPoolBridge", r"Could not acquire the minimum required resources, failing slot requests\."),
+        ("WARN", FLINK + "jobmaster.slotpool.DeclarativeSlotPoolBridge", 
+         r"Could not acquire the minimum required resources, failing slot requests\."),
         ("INFO", graph, rf"Source: \S+.* \(1/1\) \({attempt}\d+\) switched from SCHEDULED to FAILED on \[unassigned resource\]\."),
         ("INFO", checkpoints, rf"Restoring job {job} from Checkpoint \d+ @ \d+ for {job} located at \S+\."),
         ("INFO", graph, rf"Source: \S+.* \(1/1\) \({attempt}\d+\) switched from INITIALIZING to RUNNING\.")])
