@@ -82,7 +82,8 @@ SCOPES = {
     "JOB": ("Jobs", "`/jobs/:id/metrics`", "`flink_jobmanager_job_`", "`host`, `job_id`, `job_name`"),
     "TASK": ("Tasks", "`/jobs/:id/vertices/:id/subtasks/metrics`", "`flink_taskmanager_job_task_`",
              "`host`, `tm_id`, `job_id`, `job_name`, `task_id`, `task_name`, `task_attempt_id`, `task_attempt_num`, `subtask_index`"),
-    "OPERATOR": ("Operators", "the same, with the operator's name in front: `ClickEvent_Counter.numRecordsIn`", "`flink_taskmanager_job_task_operator_`",
+    "OPERATOR": ("Operators", "the same, with the operator's name in front: `ClickEvent_Counter.numRecordsIn`",
+                 "`flink_taskmanager_job_task_operator_`",
                  "those of the task, `operator_id`, `operator_name`"),
 }
 

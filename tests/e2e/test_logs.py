@@ -60,7 +60,7 @@ def test_failover_in_flinks_words(env):
         ("INFO", master, rf"\d+ tasks will be restarted to recover the failed task {attempt}0\."),
         ("INFO", graph, rf"Job .* \({job}\) switched from state RUNNING to RESTARTING\."),
         ("WARN", manager, rf"Could not fulfill resource requirements of job {job}\."),
-        ("WARN", FLINK + "jobmaster.slotpool.DeclarativeSlotPoolBridge", 
+        ("WARN", FLINK + "jobmaster.slotpool.DeclarativeSlotPoolBridge",
          r"Could not acquire the minimum required resources, failing slot requests\."),
         ("INFO", graph, rf"Source: \S+.* \(1/1\) \({attempt}\d+\) switched from SCHEDULED to FAILED on \[unassigned resource\]\."),
         ("INFO", checkpoints, rf"Restoring job {job} from Checkpoint \d+ @ \d+ for {job} located at \S+\."),
