@@ -214,6 +214,31 @@ START_TEST(list_prints_flinks_lines)
 }
 END_TEST
 
+#define FINDING(severity, sentence, hint) "{\"kind\":\"k\",\"severity\":\"" severity "\",\"sentence\":\"" sentence "\",\"hint\":" hint "}"
+
+START_TEST(diagnosis_is_told_worst_first)
+{
+    static const struct reply ill[] = {
+        {"GET /v1/jobs/" JOB "/diagnosis", 200,
+         "{\"summary\":\"Too few slots.\",\"findings\":[" FINDING("error", "Too few slots.", "\"start more\"") "," FINDING(
+             "info", "It is so.", "null") "]}"}};
+    static const struct reply limping[] = {
+        {"GET /v1/jobs/" JOB "/diagnosis", 200,
+         "{\"summary\":\"Slow.\",\"findings\":[" FINDING("warning", "Slow.", "\"wait\"") "]}"}};
+    static const struct reply well[] = {{"GET /v1/jobs/" JOB "/diagnosis", 200, "{\"summary\":\"The job is healthy.\",\"findings\":[]}"}};
+    static const struct reply missing[] = {{"GET /v1/jobs/" JOB "/diagnosis", 404, "{\"errors\":[\"no such job\"]}"}};
+    expect("diagnose " JOB, ill, 1, 2, "Too few slots.\nerror    Too few slots.\n         start more\ninfo     It is so.\n", "");
+    expect("diagnose " JOB, limping, 1, 0, "Slow.\nwarning  Slow.\n         wait\n", "");
+    expect("diagnose " JOB, well, 1, 0, "The job is healthy.\n", "");
+    expect("diagnose --json " JOB, well, 1, 0, "{\n  \"summary\": \"The job is healthy.\",\n  \"findings\": []\n}\n", "");
+    expect("diagnose " JOB, missing, 1, 1, "",
+           EXCEPTION("org.apache.flink.util.FlinkException: Could not diagnose the job " JOB ".\nCaused by: no such job\n"));
+    expect("diagnose", NULL, 0, 1, "Missing JobID. Specify a JobID to diagnose." USE_HELP, "");
+    expect("diagnose abc", NULL, 0, 1,
+           "Cannot parse JobID from \"abc\". The expected format is [0-9a-fA-F]{32}, e.g. fd72014d4c864993a2e5a9287b4a9c5d." USE_HELP, "");
+}
+END_TEST
+
 START_TEST(cancel_reports_what_the_server_says)
 {
     static const struct reply accepted[] = {{"PATCH /v1/jobs/" JOB "?mode=cancel", 202, "{}"}};
@@ -455,6 +480,7 @@ int main(void)
     TCase *tcase = tcase_create("flink");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, list_prints_flinks_lines);
+    tcase_add_test(tcase, diagnosis_is_told_worst_first);
     tcase_add_test(tcase, cancel_reports_what_the_server_says);
     tcase_add_test(tcase, savepoints_are_waited_for);
     tcase_add_test(tcase, savepoints_are_disposed);

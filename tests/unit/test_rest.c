@@ -472,6 +472,38 @@ END_TEST
 
 /* ---- numbers ---- */
 
+/* The contract of jobmanager/diagnosis/diagnosis.h; what it finds is the matter of test_diagnosis_rules.c. */
+START_TEST(diagnosis_has_its_shape)
+{
+    static const char *const members[] = {"job", "state", "timestamp", "healthy", "summary", "findings"};
+    static const char *const of_finding[] = {"kind", "severity", "subject", "since", "sentence", "hint", "evidence"};
+    static const char *const of_subject[] = {"vertex", "vertex-name", "subtask", "split", "checkpoint"};
+    struct fixture fixture;
+    setup(&fixture);
+    struct job *job = run_job(&fixture, "{}"); /* without a taskmanager */
+    char *path = heap_printf("/v1/jobs/%s/diagnosis/", id_format(job->id).hex);
+    struct answer answer = ask(&fixture, "GET", path, NULL);
+    ck_assert_int_eq(answer.status, 200);
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
+        ck_assert_msg(json_object_get(answer.json, members[i]) != NULL, "%s is missing", members[i]);
+    ck_assert_uint_eq(json_object_size(answer.json), sizeof members / sizeof members[0]);
+    ck_assert(json_is_false(json_object_get(answer.json, "healthy")));
+    const json_t *finding = json_array_get(json_object_get(answer.json, "findings"), 0);
+    for (size_t i = 0; i < sizeof of_finding / sizeof of_finding[0]; i++)
+        ck_assert_msg(json_object_get(finding, of_finding[i]) != NULL, "%s is missing", of_finding[i]);
+    for (size_t i = 0; i < sizeof of_subject / sizeof of_subject[0]; i++)
+        ck_assert_msg(json_object_get(json_object_get(finding, "subject"), of_subject[i]) != NULL, "%s is missing", of_subject[i]);
+    ck_assert_str_eq(json_string_value(json_object_get(finding, "kind")), "missing-slots");
+    ck_assert_str_eq(json_string_value(json_object_get(finding, "severity")), "error");
+    ck_assert(json_is_integer(json_object_get(finding, "since")));
+    answer_finish(&answer);
+    free(path);
+    expect(&fixture, "GET", "/jobs/" NO_JOB "/diagnosis", NULL, 404, "Job " NO_JOB " not found");
+    expect(&fixture, "GET", "/jobs/xyz/diagnosis", NULL, 400, "Cannot resolve path parameter (jobid)");
+    teardown(&fixture);
+}
+END_TEST
+
 START_TEST(numbers_come_from_reports)
 {
     struct fixture fixture;
@@ -761,6 +793,7 @@ int main(void)
     TCase *tcase = tcase_create("rest");
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, answers_have_the_recorded_shapes);
+    tcase_add_test(tcase, diagnosis_has_its_shape);
     tcase_add_test(tcase, numbers_come_from_reports);
     tcase_add_test(tcase, errors_are_worded_as_recorded);
     tcase_add_test(tcase, operations_are_polled);

@@ -60,3 +60,15 @@ void kafka_liveness_update(const char *statistics, size_t length, int64_t silenc
     }
     json_decref(document);
 }
+
+bool kafka_liveness_is_any_up(const char *statistics, size_t length)
+{
+    json_t *document = json_loadb(statistics, length, 0, NULL);
+    bool is_up = false;
+    const char *name;
+    json_t *broker;
+    json_object_foreach(json_object_get(document, "brokers"), name, broker)
+        is_up = is_up || is_connected(broker);
+    json_decref(document);
+    return is_up;
+}

@@ -12,5 +12,7 @@
 /* Sets is_live and is_reachable of the topic's splits from a statistics document. A broker that was silent for longer than silence_ms is not
  * live. Partitions that the document does not know are left as they are. */
 void kafka_liveness_update(const char *statistics, size_t length, int64_t silence_ms, struct kafka_topic *const *topics, size_t topic_count);
+/* Whether the client is connected to any broker. */
+bool kafka_liveness_is_any_up(const char *statistics, size_t length);
 
 #endif

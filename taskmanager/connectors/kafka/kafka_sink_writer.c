@@ -4,11 +4,13 @@
 #include "common/base/heap.h"
 #include "common/base/vec.h"
 #include "common/columnar/batch_builder.h"
+#include "taskmanager/connectors/kafka/kafka_liveness.h"
 #include "taskmanager/connectors/kafka/kafka_producer.h"
 #include "taskmanager/connectors/kafka/kafka_sink.h"
 #include "taskmanager/formats/format.h"
 #include "taskmanager/task/books.h"
 
+#include <stdio.h>
 #include <xxhash.h>
 
 #define FLUSH_STEP_MS 50
@@ -42,6 +44,7 @@ struct kafka_sink_writer {
     struct kafka_log_limit log_limit;
     bool has_delivered;       /* since the last look */
     bool is_unreachable;      /* the status says so */
+    char last_trouble[256];   /* the client's last error of a single broker; "": none */
     int64_t waiting_since_ms; /* wall clock: since when records wait and none was confirmed; 0: none waits */
 };
 
@@ -72,18 +75,32 @@ static void on_error(rd_kafka_t *producer, int code, const char *reason, void *o
         self->failure = RD_KAFKA_RESP_ERR__AUTHENTICATION;
     else
         kafka_log_limited(&self->log_limit, "%s: %s", rd_kafka_err2str((rd_kafka_resp_err_t)code), reason);
-    self->is_unreachable = true;
-    op_status_set(&self->op, "broker-unreachable", kafka_property(self->options.properties, "bootstrap.servers", NULL), reason);
+    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        snprintf(self->last_trouble, sizeof self->last_trouble, "%s", reason);
+    else if (!self->is_unreachable) {
+        const char *servers = kafka_property(self->options.properties, "bootstrap.servers", NULL);
+        self->is_unreachable = true;
+        op_status_set(&self->op, "broker-unreachable", servers, self->last_trouble[0] != '\0' ? self->last_trouble : reason);
+    }
+}
+
+/* Brokers that are back say so here, also when there is nothing to write. */
+static int on_statistics(rd_kafka_t *producer, char *json, size_t length, void *opaque)
+{
+    (void)producer;
+    struct kafka_sink_writer *self = opaque;
+    if (self->is_unreachable && kafka_liveness_is_any_up(json, length)) {
+        self->is_unreachable = false;
+        self->last_trouble[0] = '\0';
+        op_status_set(&self->op, NULL, NULL, NULL);
+    }
+    return 0;
 }
 
 /* Whether what was produced arrives: followed once a batch and at reports. */
 static void follow_delivery(struct kafka_sink_writer *self)
 {
     bool is_waiting = rd_kafka_outq_len(self->producer) > 0;
-    if (self->has_delivered && self->is_unreachable) {
-        self->is_unreachable = false;
-        op_status_set(&self->op, NULL, NULL, NULL);
-    }
     if (!is_waiting)
         self->waiting_since_ms = 0;
     else if (self->has_delivered || self->waiting_since_ms == 0)
@@ -183,7 +200,7 @@ fail:
 static struct error *writer_open(struct op *op)
 {
     struct kafka_sink_writer *self = self_of(op);
-    static const struct kafka_setting extra[] = {{NULL, NULL}};
+    static const struct kafka_setting extra[] = {{"statistics.interval.ms", "2000"}, {NULL, NULL}};
     if (self->options.guarantee == KAFKA_EXACTLY_ONCE)
         return NULL;
     if (op->ctx->restored_checkpoint_id != 0) {
@@ -196,6 +213,7 @@ static struct error *writer_open(struct op *op)
     rd_kafka_conf_set_opaque(conf, self);
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_stats_cb(conf, on_statistics);
     TRY(kafka_client_create(RD_KAFKA_PRODUCER, conf, &self->producer));
     self->topic = rd_kafka_topic_new(self->producer, self->options.topic, NULL);
     return self->topic != NULL ? NULL : kafka_error(rd_kafka_last_error(), "use Kafka topic %s", self->options.topic);
