@@ -44,6 +44,48 @@ void http_decode(char *text, bool is_query)
     *end = '\0';
 }
 
+/* Length of the well-formed UTF-8 character at text (RFC 3629, table 3-7 of Unicode); 0: there is none. */
+static size_t utf8_length(const unsigned char *text)
+{
+    unsigned char first = text[0], second_min = 0x80, second_max = 0xbf;
+    size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    if (first == 0xe0)
+        second_min = 0xa0;
+    if (first == 0xed)
+        second_max = 0x9f;
+    if (first == 0xf0)
+        second_min = 0x90;
+    if (first == 0xf4)
+        second_max = 0x8f;
+    for (size_t i = 1; i < length; i++) {
+        if (text[i] < (i == 1 ? second_min : 0x80) || text[i] > (i == 1 ? second_max : 0xbf))
+            return 0;
+    }
+    return length;
+}
+
+/* What stands for a byte that belongs to no character, as in Java. Takes text, gives it or another one. */
+static char *replace_malformed_take(char *text)
+{
+    struct str_buf clean = {0};
+    bool is_clean = true;
+    for (const char *at = text; *at != '\0';) {
+        size_t length = utf8_length((const unsigned char *)at);
+        is_clean = is_clean && length > 0;
+        if (length > 0)
+            str_buf_append_bytes(&clean, at, length);
+        else
+            str_buf_append(&clean, "\xef\xbf\xbd");
+        at += length > 0 ? length : 1;
+    }
+    if (is_clean) {
+        str_buf_finish(&clean);
+        return text;
+    }
+    free(text);
+    return str_buf_detach(&clean);
+}
+
 static void params_add(struct http_params *params, char *name, char *value)
 {
     struct http_param param = {name, value};
@@ -60,7 +102,7 @@ static void parse_query(struct http_params *query, const char *text)
             char *value = name_length < length ? heap_strndup(text + name_length + 1, length - name_length - 1) : heap_strdup("");
             http_decode(name, true);
             http_decode(value, true);
-            params_add(query, name, value);
+            params_add(query, replace_malformed_take(name), replace_malformed_take(value));
         }
         text += length + (text[length] == '&');
     }
@@ -82,6 +124,7 @@ void http_request_init(struct http_request *request, enum http_method method, co
     size_t length = strcspn(target, "?#");
     request->path = length > 0 ? heap_strndup(target, length) : heap_strdup("/");
     http_decode(request->path, false);
+    request->path = replace_malformed_take(request->path);
     if (target[length] == '?') {
         char *query = heap_strndup(target + length + 1, strcspn(target + length + 1, "#"));
         parse_query(&request->query, query);

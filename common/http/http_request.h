@@ -55,8 +55,8 @@ struct http_reply {
 struct http_request {
     /* public, read-only */
     enum http_method method;
-    char *path;                /* percent-decoded, without the query; %00 is left as it is, so it never ends early */
-    struct http_params query;  /* decoded, + is a space */
+    char *path;                /* percent-decoded, without the query; %00 is left as it is, so it never ends early; always UTF-8 */
+    struct http_params query;  /* decoded, + is a space; always UTF-8 */
     struct str_buf body;       /* not of uploads */
     struct http_upload upload; /* upload.path NULL: none; of several files only the first is kept */
     unsigned upload_count;

@@ -218,6 +218,8 @@ START_TEST(requests_are_understood)
     expect(&fixture, "GET /a%20b?q=x+y%26&q=2 HTTP/1.1\r\nHost: a\r\nUser-Agent: u\r\n\r\n", "0 /a b q=x y& agent=u body=");
     expect(&fixture, "GET http://host:80/a?q=1 HTTP/1.1\r\nHost: a\r\n\r\n", "0 /a q=1");
     expect(&fixture, "GET /a%00b%2fc%zz HTTP/1.1\r\nHost: a\r\n\r\n", "0 /a%00b/c%zz q=-");
+    expect(&fixture, "GET /\xff%c0%af%ed%a0%80%f0%9f%98%80%c3?q=%fe HTTP/1.1\r\nHost: a\r\n\r\n",
+           "0 /\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\U0001f600\ufffd q=\ufffd ");
     expect(&fixture, "GET /a HTTP/1.0\r\n\r\n", "Connection: close");
     expect(&fixture, "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "2 /p q=- agent=- body=hello");
     expect(&fixture, "PUT /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
