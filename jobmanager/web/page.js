@@ -37,9 +37,13 @@ const now = () => Date.now() + view.clock_offset_ms;
 
 /* ---- drawing ---- */
 
-const widthOf = (id) => place(id).clientWidth - 34; // without the card's padding
+/** What a card's content has, by page.css. Read before anything is changed: later it would cost a layout of its own. */
+function content_px() {
+  const main_px = place("main").clientWidth;
+  return main_px - (main_px <= 640 ? 2 * 12 : 2 * 20) - 34;
+}
 
-function jobSection() {
+function jobSection(width_px) {
   const { answer, checkpoints, checkpointConfig, known, exceptions, diagnosis, flows, detail } = view.job;
   if (view.isGone)
     return [h("div", { class: "card empty" }, h("h2", null, "This jobmanager knows no such job"), h("p", { class: "id" }, view.selected),
@@ -48,8 +52,8 @@ function jobSection() {
     return [];
   const now_ms = now();
   const context = { flows: flows.flows, watermarks: flows.watermarks, faults: faultsByVertex(diagnosis), now_ms, selected: view.vertexId,
-    width_px: widthOf("job") };
-  const half_px = context.width_px < 900 ? context.width_px : (context.width_px - 50) / 2;
+    width_px };
+  const half_px = width_px < 900 ? width_px : (width_px - 50) / 2;
   return [
     titleView(answer, now_ms, view.config?.features["web-cancel"] !== false),
     h("div", { class: "operations", "data-key": "operations" }, operations.operationsView(answer.jid)),
@@ -74,6 +78,7 @@ function tokenForm() {
 
 function draw() {
   const hasData = view.jobs !== null;
+  const width_px = content_px();
   document.body.classList.toggle("stale", view.trouble !== null);
   const isTokenWanted = view.tokenError !== null;
   place("token").hidden = !isTokenWanted;
@@ -85,7 +90,7 @@ function draw() {
   if (!hasData)
     return;
   show(place("jobs"), jobsView({ ...view, now_ms: now() }));
-  show(place("job"), jobSection());
+  show(place("job"), jobSection(width_px));
   show(place("taskmanagers"), taskmanagersView(view.taskmanagers, view.jobs.length > 0, now()));
   const { answer } = view.job;
   document.title = view.trouble ? "No connection – Millrace" : answer ? `${answer.name} · ${answer.state} – Millrace` : "Millrace";

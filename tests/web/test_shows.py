@@ -238,6 +238,15 @@ def loading_ms(browser, url):
     return browser.script(source)
 
 
+def painted_ms(browser):
+    """When what is largest on the page was painted, in its growing versions: the frame, then the job, then its figures."""
+    return browser.script("""
+        const times = [];
+        const note = (entries) => times.push(...entries.map((entry) => Math.round(entry.renderTime || entry.startTime)));
+        new PerformanceObserver((list) => note(list.getEntries())).observe({type: 'largest-contentful-paint', buffered: true});
+        return new Promise((done) => setTimeout(() => done(times), 100));""")
+
+
 def test_opens_at_once(env):
     """How long the page takes to show a job, beside what this machine takes just now for a page of one line."""
     cluster, browser = env.cluster(), env.browser
@@ -248,9 +257,8 @@ def test_opens_at_once(env):
         trivial.append(loading_ms(browser, page(cluster) + "overview"))
         browser.open("about:blank")
         ours.append(loading_ms(browser, page(cluster)))
-    paints = browser.script("return performance.getEntriesByType('paint').map(e => [e.name, e.startTime])")
-    print(json.dumps({"first_data_ms": round(statistics.median(ours)), "fastest_ms": round(min(ours)),
-                      "one_line_page_ms": round(statistics.median(trivial)), "last_paints": paints}))
+    print(json.dumps({"first_data_ms": round(statistics.median(ours)), "fastest_ms": round(min(ours)), "painted_ms": painted_ms(browser),
+                      "one_line_page_ms": round(statistics.median(trivial))}))
     assert statistics.median(ours) < 100 + 10 * statistics.median(trivial), (ours, trivial)
 
 
