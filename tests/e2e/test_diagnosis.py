@@ -246,8 +246,8 @@ def test_bottleneck(env):
     program = os.path.join(BUILD, "tests", "programs", "slow_map.so")
     job = cluster.run(program)
     chained = cluster.run(program, "--chain")
-    finding = wait_finding(cluster, job, "bottleneck", "Slow (1/1) is the bottleneck", "user code, in the function SlowMap", "back-pressures Source: Rows",
-                           severity="warning")
+    finding = wait_finding(cluster, job, "bottleneck", "Slow (1/1) is the bottleneck", "user code, in the function SlowMap",
+                           "back-pressures Source: Rows", severity="warning")
     assert finding["evidence"]["busy-with"] == "user-code" and finding["evidence"]["busy-share"] > 0.5, finding
     wait_finding(cluster, chained, "bottleneck", "is the bottleneck", "user code, in the function SlowMap", severity="warning")
     wait_finding(cluster, job, "slow-checkpoint", "Slow (1/1)", severity="warning")
