@@ -2,7 +2,7 @@
 # Installs the Debian packages that Millrace needs, and says so. Nothing happens when they are there.
 #   mk/install-deps.sh build    to build and run
 #   mk/install-deps.sh check    also to test: a Java runtime and Maven for a real Kafka broker, Prometheus to scrape us
-#   mk/install-deps.sh tools    for make check-web and make check-flink-tools: a browser without a screen
+#   mk/install-deps.sh tools    for make check-web and make check-flink-tools: a browser without a screen, a Java compiler
 #   mk/install-deps.sh playground   for make check-playground: Docker, docker-compose, and what its images are made from
 #   mk/install-deps.sh deep     also for make fuzz and make tidy-deep: clang and its tools, cppcheck
 set -eu
@@ -10,7 +10,7 @@ set -eu
 build="gcc libc6-dev make pkg-config git libuv1-dev librdkafka-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev libcurl4-openssl-dev libssl-dev
        libxxhash-dev nettle-dev libyaml-dev liblz4-dev libmimalloc-dev"
 check="check python3 openjdk-17-jre-headless maven kcat curl openssl prometheus"
-tools="chromium chromium-driver fonts-dejavu-core"
+tools="chromium chromium-driver fonts-dejavu-core openjdk-17-jdk-headless"
 deep="clang libclang-rt-14-dev clang-tidy cppcheck"
 playground="python3 docker.io docker-compose debootstrap iptables iproute2 openjdk-17-jre-headless maven kcat curl"
 
@@ -38,6 +38,9 @@ done
 # Any Java 17 or later does; do not install a second one.
 if command -v java >/dev/null 2>&1; then
     missing=$(echo "$missing" | sed 's/ openjdk-17-jre-headless//')
+fi
+if command -v javac >/dev/null 2>&1; then
+    missing=$(echo "$missing" | sed 's/ openjdk-17-jdk-headless//')
 fi
 if command -v mvn >/dev/null 2>&1; then
     missing=$(echo "$missing" | sed 's/ maven//')

@@ -39,7 +39,7 @@ def test_list(context):
     out = expect(context, "list", out=["------------------ Running/Restarting Jobs -------------------", "No scheduled jobs."])
     assert re.search(rf"\d\d\.\d\d\.\d{{4}} \d\d:\d\d:\d\d : {context.job} : Click Event Count \(RUNNING\)", out), out
     # Up to 1.18 a client understands the second answer only, three seconds later.
-    assert context.client.last_time_s < 20, f"flink list took {context.client.last_time_s:.1f} s"
+    assert context.client.last_time_s < 50, f"flink list took {context.client.last_time_s:.1f} s"
 
 
 def test_list_all_and_again(context):
