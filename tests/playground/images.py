@@ -12,6 +12,8 @@ from ..e2e import kafka
 from .daemon import CACHE, run
 
 BASE = "debian:bookworm-slim"
+OURS = "millrace:latest"
+OURS_BEFORE = "millrace:before-check"
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
@@ -72,8 +74,16 @@ class Images:
         self.stand_ins.append(name)
         return name
 
+    def forget_ours(self):
+        """`docker-compose up` builds our image only where there is none. The old one keeps its layers under another name, so that those
+        that did not change are found again."""
+        if self.is_there(OURS):
+            run("docker", "tag", OURS, OURS_BEFORE)
+            run("docker", "image", "rm", OURS)
+
     def forget(self):
         """In a store that others use, stand-ins must not stay. In our own they are the cache of the next run, as is the newest build."""
+        run("docker", "image", "rm", OURS_BEFORE)
         if not self.daemon.is_own:
             for name in self.stand_ins:
                 run("docker", "image", "rm", "-f", name)

@@ -92,6 +92,7 @@ def main():
         try:
             images.provide_base()
             images.provide("kafka")
+            images.forget_ours()
             passed, failed = tell_story(arguments, images)
         finally:
             clean_up()
