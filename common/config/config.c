@@ -55,9 +55,10 @@ static void note(struct config *config, char *text)
 
 static void set_unknown(struct config *config, const char *key, const char *value, const char *source)
 {
-    free(hash_map_put_text(&config->unknown, key, heap_strdup(value)));
-    if (config->notes.count >= NOTE_COUNT_MAX)
-        return; /* a file of something else: the first hundred keys say so */
+    char *before = hash_map_put_text(&config->unknown, key, heap_strdup(value));
+    free(before);
+    if (before != NULL || config->notes.count >= NOTE_COUNT_MAX)
+        return; /* noted; or a file of something else: the first hundred keys say so */
     const char *nearest = option_nearest(key, TYPING_EDITS_MAX);
     if (nearest == NULL && strncmp(key, "metrics.reporter.", strlen("metrics.reporter.")) == 0)
         return; /* reporters have names of their own: whoever starts them reads these keys */

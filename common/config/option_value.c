@@ -71,8 +71,8 @@ enum option option_find(const char *key)
 
 enum { KEY_BYTES_MAX = 128 };
 
-/* Levenshtein distance with one row of memory. */
-static size_t edit_distance(const char *a, const char *b)
+/* Levenshtein distance with one row of memory, or something of limit or more: a row's least number never shrinks in the next one. */
+static size_t edit_distance(const char *a, const char *b, size_t limit)
 {
     size_t row[KEY_BYTES_MAX + 1];
     size_t b_length = strlen(b);
@@ -80,7 +80,7 @@ static size_t edit_distance(const char *a, const char *b)
         row[j] = j;
     for (size_t i = 1; a[i - 1] != '\0'; i++) {
         size_t diagonal = row[0];
-        row[0] = i;
+        size_t least = row[0] = i;
         for (size_t j = 1; j <= b_length; j++) {
             size_t best = diagonal + (a[i - 1] != b[j - 1]);
             if (row[j] + 1 < best)
@@ -89,7 +89,10 @@ static size_t edit_distance(const char *a, const char *b)
                 best = row[j - 1] + 1;
             diagonal = row[j];
             row[j] = best;
+            least = best < least ? best : least;
         }
+        if (least >= limit)
+            return limit;
     }
     return row[b_length];
 }
@@ -109,7 +112,7 @@ const char *option_nearest(const char *key, size_t distance_max)
             check(known_length <= KEY_BYTES_MAX);
             if (known_length == 0 || difference >= least)
                 continue; /* at least as many edits as the lengths differ */
-            size_t distance = edit_distance(key, known[k]);
+            size_t distance = edit_distance(key, known[k], least);
             if (distance < least) {
                 least = distance;
                 nearest = known[k];
