@@ -175,8 +175,10 @@ static void add_stack(json_t *root, const char *stack, int64_t value)
     }
 }
 
-static void add_task(json_t *root, json_t *stacks, enum flame_graph_type type)
+json_t *flame_graph_add(json_t *root, json_t *stacks, enum flame_graph_type type)
 {
+    if (root == NULL)
+        root = node_create("root", 4);
     const char *stack;
     json_t *counts;
     json_object_foreach(stacks, stack, counts) {
@@ -186,6 +188,7 @@ static void add_task(json_t *root, json_t *stacks, enum flame_graph_type type)
         if (value > 0)
             add_stack(root, stack, value);
     }
+    return root;
 }
 
 static json_t *view_of(int64_t end, json_t *data)
@@ -220,10 +223,10 @@ json_t *flame_graph_view(struct jobmanager *jobmanager, const struct job_task_ve
         start_sampling(graph, vertex);
     if (graph->tasks == NULL)
         return view_of(FLAME_GRAPH_WAITING, NULL);
-    json_t *root = node_create("root", 4);
+    json_t *root = flame_graph_add(NULL, NULL, type);
     for (uint32_t i = 0; i < vertex->parallelism; i++) {
         if (subtask < 0 || subtask == i)
-            add_task(root, json_object_get(graph->tasks, vertex->subtasks[i].current->id), type);
+            root = flame_graph_add(root, json_object_get(graph->tasks, vertex->subtasks[i].current->id), type);
     }
     return view_of(graph->end_ms, root);
 }

@@ -20,6 +20,8 @@ struct flame_graphs {
 /* {"endTimestamp": …, "data": {"name": "root", "value": samples, "children": […]}}; "data" null when there is none (yet). Starts to
  * sample when there is no result, or only an old one. subtask: -1 for all. */
 json_t *flame_graph_view(struct jobmanager *jobmanager, const struct job_task_vertex *vertex, int64_t subtask, enum flame_graph_type type);
+/* The tree of such samples of one task as STACKS has them: {"frame;frame": [on CPU, waiting]}. Added to root, which is NULL at first. */
+json_t *flame_graph_add(json_t *root, json_t *stacks, enum flame_graph_type type);
 /* After the links to taskmanagers were closed. */
 void flame_graphs_finish(struct flame_graphs *graphs);
 

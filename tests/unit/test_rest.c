@@ -534,6 +534,60 @@ START_TEST(numbers_come_from_reports)
 }
 END_TEST
 
+START_TEST(flame_graphs_are_off_by_default)
+{
+    struct fixture fixture;
+    setup(&fixture);
+    register_taskmanager(&fixture);
+    struct job *job = run_job(&fixture, "{}");
+    start_tasks(&fixture, job);
+    char *path = heap_printf("/jobs/%s/vertices/%s/flamegraph", id_format(job->id).hex, id_format(job->graph->vertices[1].id).hex);
+    char *full = heap_printf("%s?type=full&subtaskindex=0", path);
+    char *bad_type = heap_printf("%s?type=sideways", path);
+    char *bad_subtask = heap_printf("%s?subtaskindex=7", path);
+    expect(&fixture, "GET", path, NULL, 200, "{\"endTimestamp\":-2,\"data\":null}");
+    set_option(fixture.jobmanager->config, "rest.flamegraph.enabled", "true");
+    /* The taskmanager of this test has no connection, so there is nothing yet. */
+    expect(&fixture, "GET", full, NULL, 200, "{\"endTimestamp\":-3,\"data\":null}");
+    expect(&fixture, "GET", bad_type, NULL, 400, "Cannot resolve query parameter (type) from value \\\"sideways\\\"");
+    expect(&fixture, "GET", bad_subtask, NULL, 400, "Cannot resolve query parameter (subtaskindex)");
+    expect(&fixture, "GET", "/jobmanager/profiler", NULL, 200, "{\"profilingList\":[]}");
+    expect(&fixture, "POST", "/taskmanagers/" TASKMANAGER "/profiler", "{\"mode\":\"CPU\",\"duration\":10}", 400, "flame graph");
+    free(bad_subtask);
+    free(bad_type);
+    free(full);
+    free(path);
+    teardown(&fixture);
+}
+END_TEST
+
+START_TEST(stacks_become_a_tree)
+{
+    json_t *first = json_pack("{s:[i,i],s:[i,i],s:[i,i]}", "main;work", 3, 0, "main;work;read (kernel)", 0, 5, "main", 1, 0);
+    json_t *second = json_pack("{s:[i,i]}", "main;work", 10, 1);
+    static const struct {
+        enum flame_graph_type type;
+        const char *text;
+    } trees[] = {
+        {FLAME_GRAPH_ON_CPU, "{\"name\":\"root\",\"value\":14,\"children\":[{\"name\":\"main\",\"value\":14,\"children\":["
+                             "{\"name\":\"work\",\"value\":13,\"children\":[]}]}]}"},
+        {FLAME_GRAPH_OFF_CPU, "{\"name\":\"root\",\"value\":6,\"children\":[{\"name\":\"main\",\"value\":6,\"children\":["
+                              "{\"name\":\"work\",\"value\":6,\"children\":[{\"name\":\"read (kernel)\",\"value\":5,\"children\":[]}]}]}]}"},
+        {FLAME_GRAPH_FULL, "{\"name\":\"root\",\"value\":20,\"children\":[{\"name\":\"main\",\"value\":20,\"children\":["
+                           "{\"name\":\"work\",\"value\":19,\"children\":[{\"name\":\"read (kernel)\",\"value\":5,\"children\":[]}]}]}]}"},
+    };
+    for (size_t i = 0; i < sizeof trees / sizeof trees[0]; i++) {
+        json_t *root = flame_graph_add(flame_graph_add(NULL, first, trees[i].type), second, trees[i].type);
+        char *text = json_dumps(root, JSON_COMPACT);
+        ck_assert_str_eq(text, trees[i].text);
+        free(text);
+        json_decref(root);
+    }
+    json_decref(first);
+    json_decref(second);
+}
+END_TEST
+
 /* ---- errors ---- */
 
 START_TEST(errors_are_worded_as_recorded)
@@ -795,6 +849,8 @@ int main(void)
     tcase_add_test(tcase, answers_have_the_recorded_shapes);
     tcase_add_test(tcase, diagnosis_has_its_shape);
     tcase_add_test(tcase, numbers_come_from_reports);
+    tcase_add_test(tcase, flame_graphs_are_off_by_default);
+    tcase_add_test(tcase, stacks_become_a_tree);
     tcase_add_test(tcase, errors_are_worded_as_recorded);
     tcase_add_test(tcase, operations_are_polled);
     tcase_add_test(tcase, uploads_are_checked);
