@@ -11,7 +11,7 @@
 #define JAVA_CLIENTS_MAX 32
 /* How long after an answer a question counts as its repetition. */
 #define JAVA_CLIENT_RETRY_MIN_MS 2500
-#define JAVA_CLIENT_RETRY_MAX_MS 5000
+#define JAVA_CLIENT_RETRY_MAX_MS 7000
 
 struct java_client {
     uint8_t address[HTTP_ADDRESS_BYTES];
