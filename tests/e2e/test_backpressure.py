@@ -1,6 +1,7 @@
 """Slow user functions: back pressure shows where it is, checkpoints go through, and cancel and stop do not wait for a whole batch."""
 
 import os
+import signal
 import time
 
 from .clicks import Generator, check_results, complete_windows, results
@@ -142,8 +143,9 @@ UNALIGNED = {"execution.checkpointing.unaligned.enabled": "true"}
 class SlowJob:
     """A source, a shuffle, a map that sleeps 2 ms a row as long as a file exists, and files as output. It ends after `rows` rows."""
 
-    def __init__(self, env, config, rows, taskmanagers=2):
+    def __init__(self, env, config, rows, taskmanagers=2, program=()):
         self.rows = rows
+        self.program = program
         self.cluster = env.cluster(taskmanagers, slots=3, config={"metrics.report.interval": "200 ms", "execution.checkpointing.timeout": "5 min",
                                                                   "execution.checkpointing.externalized-checkpoint-retention":
                                                                   "RETAIN_ON_CANCELLATION", **config})
@@ -154,7 +156,8 @@ class SlowJob:
 
     def run(self, parallelism, *flags):
         job = self.cluster.run("-p", parallelism, *flags, os.path.join(BUILD, "tests", "programs", "slow_map.so"), "--sleep-us", "2000", "--rate",
-                               "40000", "--rows", str(self.rows), "--key", "--while", self.brake, "--output", self.output, "--interval", "300")
+                               "40000", "--rows", str(self.rows), "--key", "--while", self.brake, "--output", self.output, "--interval", "300",
+                               *self.program)
         self.cluster.wait_running(job)
         return job
 
@@ -163,14 +166,18 @@ class SlowJob:
         self.cluster.wait(lambda: back_pressure(self.cluster, self.job, "Rows")[0] == "high" and
                           back_pressure(self.cluster, self.job, "Slow")[2] > 0.9, 30, "back pressure at the source")
 
-    def durations(self, count):
-        """Of the next `count` checkpoints that complete, triggered from now on."""
+    def checkpoints_under_way(self, count):
+        """The next `count` checkpoints that complete, triggered from now on. Rows sent = rows that came + rows in flight, on every edge."""
         known = {c["id"] for c in self.cluster.checkpoints(self.job)["history"]}
 
         def completed():
             return [c for c in self.cluster.checkpoints(self.job)["history"] if c["id"] not in known and c["status"] == "COMPLETED"]
         self.cluster.wait(lambda: len(completed()) >= count, 60, f"{count} checkpoints under back pressure")
-        return completed()
+        taken = completed()
+        for checkpoint in taken:
+            details = self.cluster.get(f"/jobs/{self.job}/checkpoints/details/{checkpoint['id']}")
+            assert details["booksBalance"], details.get("booksFaults")
+        return taken
 
     def release(self):
         os.unlink(self.brake)
@@ -201,7 +208,7 @@ def test_unaligned_checkpoints_overtake(env):
     config = job.cluster.get(f"/jobs/{job.job}/checkpoints/config")
     assert config["unaligned_checkpoints"] is True and config["aligned_checkpoint_timeout"] == 0, config
     job.wait_back_pressure()
-    taken = job.durations(4)
+    taken = job.checkpoints_under_way(4)
     fastest = min(c["end_to_end_duration"] for c in taken)
     assert fastest < 1000, taken
     assert all(c["persisted_data"] > 0 and c["checkpoint_type"] == "UNALIGNED_CHECKPOINT" for c in taken), taken
@@ -217,7 +224,7 @@ def test_unaligned_checkpoints_overtake(env):
         job.cluster.wait(lambda: job.cluster.checkpoints(job.job)["counts"]["restored"] >= restarts, 60, "the restore")
         job.cluster.wait_running(job.job, 60)
         job.wait_back_pressure()
-        job.durations(1)
+        job.checkpoints_under_way(1)
     job.release()
     job.check_output()
 
@@ -227,7 +234,7 @@ def test_aligned_timeout(env):
     job = SlowJob(env, {**UNALIGNED, "execution.checkpointing.aligned-checkpoint-timeout": "700 ms"}, 60000)
     assert job.cluster.get(f"/jobs/{job.job}/checkpoints/config")["aligned_checkpoint_timeout"] == 700
     job.wait_back_pressure()
-    for checkpoint in job.durations(2):
+    for checkpoint in job.checkpoints_under_way(2):
         assert checkpoint["end_to_end_duration"] >= 700, checkpoint
         assert any(s["unaligned_checkpoint"] for s in subtasks(job, checkpoint)), checkpoint
     job.release()
@@ -238,14 +245,29 @@ def test_rescale_from_an_unaligned_checkpoint(env):
     """A retained unaligned checkpoint starts the job at another parallelism: each row in flight goes to the subtask that its key belongs to."""
     job = SlowJob(env, UNALIGNED, 100000)
     job.wait_back_pressure()
-    taken = job.durations(2)
+    taken = job.checkpoints_under_way(2)
     assert taken[0]["persisted_data"] > 0, taken
     job.cluster.flink("cancel", job.job)
     job.cluster.wait_state(job.job, "CANCELED")
     path = job.cluster.checkpoints(job.job)["latest"]["completed"]["external_path"]
     job.job = job.run("3", "-s", path)
     job.wait_back_pressure()
-    job.durations(1)
+    job.checkpoints_under_way(1)
+    job.release()
+    job.check_output()
+
+
+def test_unaligned_in_one_chain(env):
+    """Map, writer and committer in one task: rows that the slow map holds, and what is behind them, go into the checkpoint."""
+    job = SlowJob(env, UNALIGNED, 60000, program=["--chain"])
+    job.wait_back_pressure()
+    taken = job.checkpoints_under_way(2)
+    assert min(c["end_to_end_duration"] for c in taken) < 1000, taken
+    for runner in job.cluster.runners():
+        os.kill(runner, signal.SIGKILL)
+    job.cluster.wait(lambda: job.cluster.checkpoints(job.job)["counts"]["restored"] >= 1, 60, "the restore")
+    job.cluster.wait_running(job.job, 60)
+    job.checkpoints_under_way(1)
     job.release()
     job.check_output()
 
