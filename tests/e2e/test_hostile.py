@@ -52,7 +52,8 @@ OVERSIZED = [
     lambda rng, job: b"GET /jobs HTTP/1.1\r\nX: " + b"b" * rng.randrange(60000, 300000) + b"\r\n\r\n",
     lambda rng, job: b"GET /jobs HTTP/1.1\r\n" + b"X: y\r\n" * 20000 + b"\r\n",
     lambda rng, job: b"POST /jobs/%s/stop HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (job, 1 << 30) + b" " * 100000,
-    lambda rng, job: b"POST /jobs/%s/stop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % job + b"10000\r\n" + b" " * 65536 + b"\r\nfffffff\r\n",
+    lambda rng, job: b"POST /jobs/%s/stop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n" % job + b" " * 65536 +
+    b"\r\nfffffff\r\n",
     lambda rng, job: b"POST /jars/x/run HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"{\"a\":" * 200000,
     lambda rng, job: b"POST /jars/x/run HTTP/1.1\r\nHost: x\r\nContent-Length: 900017\r\n\r\n{\"programArgs\": \"" + b"\\\"" * 450000,
 ]
@@ -81,7 +82,7 @@ def test_oversized_requests(env):
     siege = Siege(env)
 
     def attack(number):
-        in_threads(4, lambda thread: shots(siege, OVERSIZED, 40, f"{env.seed} {number} {thread}"))
+        in_threads(4, lambda thread: shots(siege, OVERSIZED, 25, f"{env.seed} {number} {thread}"))
 
     attack("warm up")
     before = siege.footprint()
@@ -321,8 +322,9 @@ def test_savepoint_directories_are_the_users_choice(env):
         except Exception as err:
             assert re.match(r"4\d\d: ", str(err)), err
             continue
-        cluster.wait(lambda t=trigger: cluster.get(f"/jobs/{siege.job}/savepoints/{t}")["status"]["id"] == "COMPLETED", 20, f"a savepoint to {target!r}")
-        operation = cluster.get(f"/jobs/{siege.job}/savepoints/{trigger}")["operation"]
+        path = f"/jobs/{siege.job}/savepoints/{trigger}"
+        cluster.wait(lambda p=path: cluster.get(p)["status"]["id"] == "COMPLETED", 20, f"a savepoint to {target!r}")
+        operation = cluster.get(path)["operation"]
         assert "failure-cause" in operation or operation["location"], operation
     # Disposal deletes savepoints, and nothing that is none.
     trigger = cluster.request("POST", "/savepoint-disposal", {"savepoint-path": precious})["request-id"]

@@ -4,7 +4,7 @@ set -u
 build=$1
 seconds=$2
 failed=0
-libs=$(pkg-config --libs check rdkafka libmicrohttpd libcurl libuv jansson libxxhash nettle yaml-0.1 liblz4)
+libs=$(pkg-config --libs check rdkafka libmicrohttpd gnutls libcurl libcrypto libuv jansson libxxhash nettle yaml-0.1 liblz4)
 mkdir -p "$build/bin"
 for object in "$build"/obj/tests/fuzz/fuzz_*.o; do
     name=$(basename "$object" .o)

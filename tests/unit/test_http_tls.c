@@ -211,8 +211,10 @@ START_TEST(clients_show_their_certificates)
 {
     struct http_tls_options server = {.keystore = in_directory("both.pem"), .truststore = in_directory("client.pem"), .requires_client = true};
     struct rest_client_tls pkcs12 = {.truststore = in_directory("server.pem"), .keystore = in_directory("client.p12"), .keystore_password = "secret"};
-    struct rest_client_tls pem = {.truststore = in_directory("server.pem"), .certificate = in_directory("client.pem"), .key = in_directory("client.key")};
-    struct rest_client_tls other = {.truststore = in_directory("server.pem"), .certificate = in_directory("other.pem"), .key = in_directory("other.key")};
+    struct rest_client_tls pem = {
+        .truststore = in_directory("server.pem"), .certificate = in_directory("client.pem"), .key = in_directory("client.key")};
+    struct rest_client_tls other = {
+        .truststore = in_directory("server.pem"), .certificate = in_directory("other.pem"), .key = in_directory("other.key")};
     struct rest_client_tls none = {.truststore = in_directory("server.pem")};
     struct fixture fixture;
     start(&fixture, &server, NULL);
