@@ -71,9 +71,8 @@ def test_stop_with_savepoint_and_rescale(env):
         assert path.startswith("file:"), done.stdout
         cluster.wait_state(job, "FINISHED")
         job = cluster.run("-p", parallelism, "-s", path, env.program("ClickCountJob.so"), *job_args(env, kafka))
-    time.sleep(3)
+    found = wait_windows(env, kafka, 8)  # however long the generator takes to write them
     generator.stop()
-    found = wait_windows(env, kafka, 8)
     check_results(found, 8, exactly_once=True)
     cluster.flink("cancel", job)
 
