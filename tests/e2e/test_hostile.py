@@ -260,8 +260,8 @@ def test_a_program_that_is_all_symbols(env):
 
 ROUTES = os.path.join(os.path.dirname(__file__), "..", "..", "jobmanager", "rest", "routes.def")
 ELSEWHERE = ["..", ".", "...", "../canary", "..%2fcanary", "%2e%2e%2fcanary", "..%252fcanary", "%2e%2e%5ccanary", "..\\canary", "%2fetc%2fpasswd",
-             "//etc/passwd", "..%c0%afcanary", "%c0%ae%c0%ae%c0%afcanary", "%00", "canary%00.log", "a%0d%0aX-Injected:%20yes", "%ff%fe", "'\"<script>",
-             "%25s%25n", "x" * 3000, "../" * 40 + "etc/passwd", "..%2f" * 40 + "etc%2fpasswd", "-1", "99999999999999999999", "file:///etc/passwd"]
+             "//etc/passwd", "..%c0%afcanary", "%c0%ae%c0%ae%c0%afcanary", "%00", "canary%00.log", "a%0d%0aX-Injected:%20yes", "%ff%fe",
+             "'\"<script>", "%25s%25n", "x" * 3000, "../" * 40 + "etc/passwd", "..%2f" * 40 + "etc%2fpasswd", "-1", "99999999999999999999", "file:///etc/passwd"]
 
 
 def routes():
@@ -270,8 +270,8 @@ def routes():
 
 
 def is_refusal(status, path, answer):
-    """As Flink refuses: with 500 what it does not know of programs, taskmanagers and their files, with 503 what it has removed, with empty
-    lists unknown metrics; and it makes a log's address of any id."""
+    """As Flink refuses: with 500 what it does not know of programs, taskmanagers and their files, with 503 what it has removed, with
+    empty lists unknown metrics; and it makes a log's address of any id."""
     if status in (500, 503):
         return path.startswith(("/jars/", "/taskmanagers/")) or path.endswith("/rescaling")
     if status == 200:

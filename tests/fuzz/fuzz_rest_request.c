@@ -28,7 +28,8 @@ static void set_option(struct config *config, const char *key, const char *value
 static void submit_job(void)
 {
     static const char graph_text[] =
-        "{\"version\":1,\"job_id\":\"" JOB "\",\"name\":\"Fuzz\",\"config\":{},\"library\":{\"name\":\"a.so\",\"sha256\":\"" JOB JOB "\"},\"operators\":["
+        "{\"version\":1,\"job_id\":\"" JOB "\",\"name\":\"Fuzz\",\"config\":{},"
+        "\"library\":{\"name\":\"a.so\",\"sha256\":\"" JOB JOB "\"},\"operators\":["
         "{\"name\":\"Source\",\"type\":\"datagen-source\",\"uid\":null,\"parallelism\":2,\"max_parallelism\":0,\"slot_sharing_group\":\"default\","
         "\"chaining\":\"ALWAYS\",\"description\":\"\",\"options\":{},\"schema\":[{\"name\":\"n\",\"type\":\"BIGINT\",\"nullable\":false}],"
         "\"side_outputs\":[],\"inputs\":[]}]}";
