@@ -73,10 +73,11 @@ uint32_t op_monitor_switch(struct op_monitor *monitor, uint32_t place)
     uint32_t before = atomic_load_explicit(&monitor->place, memory_order_relaxed);
     if (before == place)
         return before;
-    int64_t now = clock_mono_ns();
     int64_t since = atomic_load_explicit(&monitor->since_ns, memory_order_relaxed);
     unsigned sequence = atomic_load_explicit(&monitor->sequence, memory_order_relaxed);
-    atomic_store_explicit(&monitor->sequence, sequence + 1, memory_order_relaxed);
+    /* The clock is read with the lock held: else a reader could count the old place beyond now. */
+    atomic_store_explicit(&monitor->sequence, sequence + 1, memory_order_seq_cst);
+    int64_t now = clock_mono_ns();
     /* Stores, not fences: a reader that sees one of them also sees the odd sequence number (and the thread sanitizer understands). */
     if (since != 0)
         atomic_store_explicit(&monitor->total_ns[before], atomic_load_explicit(&monitor->total_ns[before], memory_order_relaxed) + now - since,
@@ -100,9 +101,9 @@ static int64_t read_total_ns(struct op_monitor *monitor, uint32_t place)
         uint32_t current = atomic_load_explicit(&monitor->place, memory_order_acquire);
         int64_t since = atomic_load_explicit(&monitor->since_ns, memory_order_acquire);
         int64_t total = atomic_load_explicit(&monitor->total_ns[place], memory_order_acquire);
+        int64_t now = clock_mono_ns(); /* before the check: later, the time might already be another place's */
         if ((sequence & 1) != 0 || atomic_load_explicit(&monitor->sequence, memory_order_acquire) != sequence)
             continue;
-        int64_t now = clock_mono_ns();
         return current == place && since != 0 && now > since ? total + now - since : total;
     }
 }

@@ -33,11 +33,12 @@ static inline void task_clock_start(struct task_clock *clock, enum task_time sta
 /* Task thread. Returns the state before. */
 static inline enum task_time task_clock_switch(struct task_clock *clock, enum task_time state)
 {
-    int64_t now = clock_mono_ns();
     int before = atomic_load_explicit(&clock->state, memory_order_relaxed);
     unsigned sequence = atomic_load_explicit(&clock->sequence, memory_order_relaxed);
-    long long spent = now - atomic_load_explicit(&clock->since_ns, memory_order_relaxed);
+    /* The clock is read with the lock held: else a reader could count the old state beyond now. */
     atomic_store_explicit(&clock->sequence, sequence + 1, memory_order_seq_cst);
+    int64_t now = clock_mono_ns();
+    long long spent = now - atomic_load_explicit(&clock->since_ns, memory_order_relaxed);
     atomic_store_explicit(&clock->total_ns[before], atomic_load_explicit(&clock->total_ns[before], memory_order_relaxed) + spent,
                           memory_order_seq_cst);
     if (spent > atomic_load_explicit(&clock->longest_ns[before], memory_order_relaxed))
@@ -64,9 +65,9 @@ static inline void task_clock_read(struct task_clock *clock, int64_t totals_ns[T
         long long since = atomic_load(&clock->since_ns);
         for (int i = 0; i < TASK_TIME_COUNT; i++)
             totals_ns[i] = atomic_load(&clock->total_ns[i]);
+        int64_t now = clock_mono_ns(); /* before the check: later, the time might already be another state's */
         if ((sequence & 1) != 0 || atomic_load(&clock->sequence) != sequence)
             continue;
-        int64_t now = clock_mono_ns();
         if (since != 0 && now > since)
             totals_ns[state] += now - since;
         return;
