@@ -14,8 +14,9 @@
 #define RECENT_MS (10 * 60 * 1000)
 #define SPLITS_NAMED_MAX 5
 #define FUTURE_MS (60 * 60 * 1000)
-/* 1980: earlier event times of real records are most likely seconds that were taken for milliseconds. */
-#define EARLY_TIME INT64_C(315532800000)
+/* Seconds that were taken for milliseconds: times of the last three years, a thousandth of what they should be. Other old times
+ * are replays or made up, as the playground's, which begin with 1970. */
+#define SECONDS_SPAN_MS (INT64_C(3) * 365 * 24 * 60 * 60)
 
 /* ---- the way to the brokers ---- */
 
@@ -418,8 +419,10 @@ static void check_event_time(const struct facts *facts, const struct source_fact
 {
     for (size_t i = 0; i < source->splits.count; i++) {
         const struct split_facts *split = source->splits.items[i];
+        int64_t seconds_now = facts->now_ms / 1000;
         bool is_future = split->max_timestamp > facts->now_ms + FUTURE_MS;
-        if (split->max_timestamp == TIME_UNSET || (!is_future && split->max_timestamp >= EARLY_TIME))
+        bool is_seconds = split->max_timestamp > seconds_now - SECONDS_SPAN_MS && split->max_timestamp < seconds_now + SECONDS_SPAN_MS;
+        if (!is_future && !is_seconds) /* TIME_UNSET is neither */
             continue;
         char *time = words_event_time(split->max_timestamp);
         struct finding *finding;

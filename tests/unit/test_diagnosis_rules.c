@@ -500,6 +500,9 @@ START_TEST(test_event_times)
     expect(&f, "odd-event-time", DIAGNOSIS_WARNING, "are of long ago, at most 1970-01-20T16:13:20.000Z: as if seconds");
     report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o]", split("input-0", NOW, NOW - 1, 1, 1)), 1));
     expect_none(&f, "odd-event-time");
+    /* The playground's clicks begin with 1970. */
+    report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o]", split("input-0", NOW, 13689, 1, 1)), 1));
+    expect_none(&f, "odd-event-time");
     teardown(&f);
 }
 END_TEST
