@@ -499,7 +499,7 @@ static void check_groups(struct window_groups *groups, const struct state_rows *
 
 START_TEST(groups_have_one_key_each)
 {
-    enum { ROWS = 2048, BATCHES = 70 };
+    enum { ROWS = 512, BATCHES = 70 };
     static uint8_t keys[ROWS * 32];
     static uint32_t offsets[ROWS + 1], selection[ROWS];
     static uint64_t hashes[ROWS];
@@ -531,7 +531,7 @@ END_TEST
 /* Batches of thousands of rows, with hot keys and with keys that hardly repeat, through every way of folding in place. */
 static void count_keys(const char *options, uint32_t key_count, const char *schema, size_t sum_column)
 {
-    enum { ROWS = 2000, BATCHES = 5 };
+    enum { ROWS = 2000, BATCHES = 2 };
     const struct plan plan = {"tumbling", 100, 100, 0, 0, 0, options, schema};
     int64_t *sums = calloc(key_count, sizeof *sums);
     struct chain_harness chain;
