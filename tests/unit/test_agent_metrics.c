@@ -26,7 +26,8 @@ static struct runner *add_runner(int64_t epoch)
 static void deploy(struct runner *runner, const char *first, const char *second)
 {
     json_t *json = json_pack("{s:{s:s,s:[{s:s,s:s,s:[i]},{s:s,s:s,s:[i]}],s:[{s:[]},{s:[{s:i}]}]},"
-                             "s:[{s:s,s:s,s:i,s:i},{s:s,s:s,s:i,s:i},{s:s}]}", "graph", "name", "Clicks", "vertices", "id", SOURCE, "name", "Source: A", "operators", 0, "id", COUNTER, "name", "B",
+                             "s:[{s:s,s:s,s:i,s:i},{s:s,s:s,s:i,s:i},{s:s}]}", "graph", "name", "Clicks", "vertices", "id", SOURCE, "name",
+                             "Source: A", "operators", 0, "id", COUNTER, "name", "B",
                              "operators", 1, "operators", "inputs", "inputs", "source", 0, "tasks", "execution", first, "vertex", SOURCE,
                              "subtask", 0, "attempt", 2, "execution", second, "vertex", COUNTER, "subtask", 1, "attempt", 2,
                              "execution", "no-vertex");
