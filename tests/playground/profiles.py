@@ -5,7 +5,7 @@ import os
 import subprocess
 import urllib.request
 
-from .compose import ROOT, Failure, typed, wait
+from .compose import ROOT, Failure, container, typed, wait
 from .walkthrough import expect, health, step
 
 NAMES = ("mysql", "elasticsearch", "prometheus", "grafana", "metrics")
@@ -50,7 +50,7 @@ def step_prometheus(story):
 
     def all_up():
         targets = get("PLAYGROUND_PROMETHEUS_PORT", "9090", "/api/v1/targets")["data"]["activeTargets"]
-        return len(targets) >= 2 and all(target["health"] == "up" for target in targets)
+        return len(targets) == 1 + len(container("taskmanager")) and all(target["health"] == "up" for target in targets)
     wait(all_up, 90, "Prometheus to reach all of its targets")
     typed("docker-compose --profile prometheus stop prometheus")
 
