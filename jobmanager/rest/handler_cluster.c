@@ -96,66 +96,6 @@ void handle_jobs(struct jobmanager *jobmanager, struct rest_request *request)
     rest_reply_json(request, 200, json);
 }
 
-static void count_tasks(const struct job *job, uint32_t counts[EXECUTION_STATE_COUNT], uint32_t *total)
-{
-    *total = 0;
-    for (int state = 0; state < EXECUTION_STATE_COUNT; state++)
-        counts[state] = 0;
-    for (uint32_t v = 0; job->vertices != NULL && v < job->graph->vertex_count; v++) {
-        *total += job->vertices[v].parallelism;
-        for (int state = 0; state < EXECUTION_STATE_COUNT; state++)
-            counts[state] += job->vertices[v].state_counts[state];
-    }
-}
-
-/* When the job or one of its tasks last changed its state. */
-static int64_t last_modification_ms(const struct job *job)
-{
-    int64_t last = job->start_ms;
-    for (int state = 0; state < JOB_STATE_COUNT; state++)
-        last = job->timestamps[state] > last ? job->timestamps[state] : last;
-    for (uint32_t v = 0; job->vertices != NULL && v < job->graph->vertex_count; v++) {
-        for (uint32_t s = 0; s < job->vertices[v].parallelism; s++) {
-            const struct execution *execution = job->vertices[v].subtasks[s].current;
-            int64_t at = execution != NULL ? execution->timestamps[execution->state] : 0;
-            last = at > last ? at : last;
-        }
-    }
-    return last;
-}
-
-static json_t *job_overview(const struct job *job, int64_t now_ms, bool has_new_members)
-{
-    static const struct {
-        const char *name;
-        enum execution_state state;
-    } shown[] = {{"created", EXECUTION_CREATED}, {"scheduled", EXECUTION_SCHEDULED}, {"deploying", EXECUTION_DEPLOYING},
-                 {"reconciling", EXECUTION_RECONCILING}, {"finished", EXECUTION_FINISHED}, {"initializing", EXECUTION_INITIALIZING},
-                 {"failed", EXECUTION_FAILED}};
-    uint32_t counts[EXECUTION_STATE_COUNT];
-    uint32_t total;
-    count_tasks(job, counts, &total);
-    json_t *tasks = json_object();
-    put_int(tasks, "running", counts[EXECUTION_RUNNING]);
-    put_int(tasks, "canceling", counts[EXECUTION_CANCELING]);
-    put_int(tasks, "canceled", counts[EXECUTION_CANCELED]);
-    put_int(tasks, "total", total);
-    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
-        put_int(tasks, shown[i].name, counts[shown[i].state]);
-    json_t *json = json_object();
-    put_text(json, "jid", id_format(job->id).hex);
-    put_text(json, "name", job->graph->name);
-    put_int(json, "start-time", job->start_ms);
-    put_int(json, "end-time", job->end_ms);
-    put_int(json, "duration", (job->end_ms >= 0 ? job->end_ms : now_ms) - job->start_ms);
-    put_text(json, "state", job_state_name(job->state));
-    put_int(json, "last-modification", last_modification_ms(job));
-    put_json(json, "tasks", tasks);
-    if (has_new_members)
-        put_int(json, "pending-operators", 0); /* a job's graph is complete when it starts */
-    return json;
-}
-
 void handle_jobs_overview(struct jobmanager *jobmanager, struct rest_request *request)
 {
     const struct hash_map *jobs = &jobmanager->coordinator->jobs;
@@ -163,7 +103,7 @@ void handle_jobs_overview(struct jobmanager *jobmanager, struct rest_request *re
     bool has_new_members = java_clients_want_new_members(&jobmanager->java_clients, request->http, now_ms);
     json_t *list = json_array();
     for (size_t i = 0; i < jobs->count; i++)
-        json_array_append_new(list, job_overview(jobs->entries[i].value, now_ms, has_new_members));
+        json_array_append_new(list, view_job_overview(jobs->entries[i].value, now_ms, has_new_members));
     json_t *json = json_object();
     put_json(json, "jobs", list);
     rest_reply_json(request, 200, json);

@@ -253,6 +253,70 @@ json_t *view_aggregated(const struct execution *const *executions, size_t count,
     return json;
 }
 
+/* ---- a job in a list ---- */
+
+static void count_tasks(const struct job *job, uint32_t counts[EXECUTION_STATE_COUNT], uint32_t *total)
+{
+    *total = 0;
+    for (int state = 0; state < EXECUTION_STATE_COUNT; state++)
+        counts[state] = 0;
+    for (uint32_t v = 0; job->vertices != NULL && v < job->graph->vertex_count; v++) {
+        *total += job->vertices[v].parallelism;
+        for (int state = 0; state < EXECUTION_STATE_COUNT; state++)
+            counts[state] += job->vertices[v].state_counts[state];
+    }
+}
+
+/* When the job or one of its tasks last changed its state. */
+static int64_t last_modification_ms(const struct job *job)
+{
+    int64_t last = job->start_ms;
+    for (int state = 0; state < JOB_STATE_COUNT; state++)
+        last = job->timestamps[state] > last ? job->timestamps[state] : last;
+    for (uint32_t v = 0; job->vertices != NULL && v < job->graph->vertex_count; v++) {
+        for (uint32_t s = 0; s < job->vertices[v].parallelism; s++) {
+            const struct execution *execution = job->vertices[v].subtasks[s].current;
+            int64_t at = execution != NULL ? execution->timestamps[execution->state] : 0;
+            last = at > last ? at : last;
+        }
+    }
+    return last;
+}
+
+json_t *view_job_overview(const struct job *job, int64_t now_ms, bool has_new_members)
+{
+    static const struct {
+        const char *name;
+        enum execution_state state;
+    } shown[] = {{"created", EXECUTION_CREATED}, {"scheduled", EXECUTION_SCHEDULED}, {"deploying", EXECUTION_DEPLOYING},
+                 {"reconciling", EXECUTION_RECONCILING}, {"finished", EXECUTION_FINISHED}, {"initializing", EXECUTION_INITIALIZING},
+                 {"failed", EXECUTION_FAILED}};
+    uint32_t counts[EXECUTION_STATE_COUNT];
+    uint32_t total;
+    count_tasks(job, counts, &total);
+    json_t *tasks = json_object();
+    put_int(tasks, "running", counts[EXECUTION_RUNNING]);
+    put_int(tasks, "canceling", counts[EXECUTION_CANCELING]);
+    put_int(tasks, "canceled", counts[EXECUTION_CANCELED]);
+    put_int(tasks, "total", total);
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
+        put_int(tasks, shown[i].name, counts[shown[i].state]);
+    json_t *json = json_object();
+    put_text(json, "jid", id_format(job->id).hex);
+    put_text(json, "name", job->graph->name);
+    put_int(json, "start-time", job->start_ms);
+    put_int(json, "end-time", job->end_ms);
+    put_int(json, "duration", (job->end_ms >= 0 ? job->end_ms : now_ms) - job->start_ms);
+    put_text(json, "state", job_state_name(job->state));
+    put_int(json, "last-modification", last_modification_ms(job));
+    put_json(json, "tasks", tasks);
+    if (has_new_members)
+        put_int(json, "pending-operators", 0); /* a job's graph is complete when it starts */
+    return json;
+}
+
+/* ---- failures ---- */
+
 json_t *view_failure_cause(const char *class_name, const char *lines)
 {
     json_t *json = json_object();

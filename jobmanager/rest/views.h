@@ -28,6 +28,8 @@ json_t *view_execution(const struct execution *execution, int64_t now_ms);
 json_t *view_aggregated(const struct execution *const *executions, size_t count, int64_t now_ms);
 /* "localhost:34043" or "(unassigned)"; malloced. */
 char *view_endpoint(const struct execution *execution);
+/* A job of /jobs/overview. has_new_members: java_clients.h. */
+json_t *view_job_overview(const struct job *job, int64_t now_ms, bool has_new_members);
 /* {"class":…,"stack-trace":…,"serialized-throwable":…} */
 json_t *view_failure_cause(const char *class_name, const char *lines);
 

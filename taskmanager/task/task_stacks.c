@@ -52,8 +52,9 @@ static char *folded(const struct thread_stack *stack, const char *function)
             *c = *c == ';' ? ',' : *c;
         str_buf_printf(&text, "%s%s", text.length > 0 ? ";" : "", frame);
     }
-    if (stack->frame_count == 0)
-        str_buf_printf(&text, "task_run%s%s", function != NULL ? ";" : "", function != NULL ? function : "");
+    if (stack->frame_count == 0) /* not asked: what is known stands where the frames would */
+        str_buf_printf(&text, "task_thread_main (task-runner);task_run (task-runner)%s%s", function != NULL ? ";" : "",
+                       function != NULL ? function : "");
     if (stack->wait[0] != '\0' && !thread_stack_is_on_cpu(stack))
         str_buf_printf(&text, ";%s (kernel)", stack->wait);
     return str_buf_detach(&text);

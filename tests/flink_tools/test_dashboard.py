@@ -1,5 +1,6 @@
 """Flink's web dashboard, as its package has it, in headless Chromium: every page shows what the cluster does, no request fails, and the
 console stays quiet. A screenshot of each page is kept."""
+import json
 import os
 import re
 
@@ -161,11 +162,13 @@ def test_flame_graph(context):
     tab = f"job/running/{context.slow}/overview/{context.vertex('Slow', context.slow)}/flamegraph"
     visit(context, tab, "flame-graph", r"FlameGraph", r"Measurement: \d+")
     browser = context.browser
-    browser.wait(lambda: "root" in browser.script("return document.body.textContent"), WAIT_S, "the flame graph")
-    click_text(context, "label", "Off-CPU")
-    see(context, "flame-graph-off-cpu", r"Measurement: \d+")
-    click_text(context, "label", "Mixed")
-    see(context, "flame-graph-mixed", r"Measurement: \d+")
+    for kind, name in (("Off-CPU", "flame-graph-off-cpu"), ("Mixed", "flame-graph-mixed")):
+        click_text(context, "label", kind)
+        browser.wait(lambda: "task_run (task-runner)" in browser.script("return document.body.textContent"), WAIT_S, "functions in the flame graph")
+        see(context, name, r"Measurement: \d+")
+    path = f"/jobs/{context.slow}/vertices/{context.vertex('Slow', context.slow)}/flamegraph"
+    graph = context.stage.get(path + "?type=full")["data"]
+    assert graph["value"] >= 20 and "slow" in json.dumps(graph).lower(), f"the samples miss the slow function: {graph}"
 
 
 def test_checkpoints(context):

@@ -561,6 +561,28 @@ START_TEST(flame_graphs_are_off_by_default)
 }
 END_TEST
 
+START_TEST(applications_are_jobs)
+{
+    struct fixture fixture;
+    setup(&fixture);
+    register_taskmanager(&fixture);
+    struct job *job = run_job(&fixture, "{\"jobId\": \"0000000000000000000000000000000a\"}");
+    start_tasks(&fixture, job);
+    const char *base = "/applications/0000000000000000000000000000000a";
+    char *exceptions = heap_printf("%s/exceptions", base);
+    char *cancel = heap_printf("%s/cancel", base);
+    expect(&fixture, "GET", "/applications/overview", NULL, 200, "\"status\":\"RUNNING\",\"jobs\":{\"RUNNING\":1}}]}");
+    expect(&fixture, "GET", base, NULL, 200, "\"jobs\":[{\"jid\":\"0000000000000000000000000000000a\"");
+    expect(&fixture, "GET", exceptions, NULL, 200, "{\"exceptionHistory\":{\"entries\":[]}}");
+    expect(&fixture, "GET", "/applications/" NO_JOB, NULL, 404, "Application " NO_JOB " not found");
+    expect(&fixture, "POST", cancel, "{}", 202, "{}");
+    ck_assert_int_ne(job->state, JOB_RUNNING);
+    free(cancel);
+    free(exceptions);
+    teardown(&fixture);
+}
+END_TEST
+
 START_TEST(stacks_become_a_tree)
 {
     json_t *first = json_pack("{s:[i,i],s:[i,i],s:[i,i]}", "main;work", 3, 0, "main;work;read (kernel)", 0, 5, "main", 1, 0);
@@ -850,6 +872,7 @@ int main(void)
     tcase_add_test(tcase, diagnosis_has_its_shape);
     tcase_add_test(tcase, numbers_come_from_reports);
     tcase_add_test(tcase, flame_graphs_are_off_by_default);
+    tcase_add_test(tcase, applications_are_jobs);
     tcase_add_test(tcase, stacks_become_a_tree);
     tcase_add_test(tcase, errors_are_worded_as_recorded);
     tcase_add_test(tcase, operations_are_polled);
