@@ -113,7 +113,7 @@ static void put_checkpoints(json_t *json, const struct checkpoint_stats *stats)
     put_int(json, "lastCheckpointSize", latest != NULL ? latest->bytes : -1);
     put_int(json, "lastCheckpointFullSize", latest != NULL ? latest->bytes : -1);
     put_int(json, "lastCheckpointProcessedData", latest != NULL ? latest->processed_bytes : -1);
-    put_int(json, "lastCheckpointPersistedData", latest != NULL ? 0 : -1);
+    put_int(json, "lastCheckpointPersistedData", latest != NULL ? latest->persisted_bytes : -1);
     put_int(json, "lastCheckpointRestoreTimestamp", stats->restored.is_set ? stats->restored.restore_ms : -1);
     json_object_set_new(json, "lastCheckpointExternalPath",
                         latest != NULL && latest->directory != NULL ? json_sprintf("file:%s", latest->directory) : json_string("n/a"));
