@@ -284,7 +284,8 @@ static struct error *start_rest(struct jobmanager *jobmanager)
     const char *host = config_text(config, OPTION_REST_ADDRESS);
     if (host[0] == '\0')
         host = config_text(config, OPTION_JOBMANAGER_RPC_ADDRESS);
-    jobmanager->web_base = heap_printf("%s://%s:%u", rest_server_has_tls(jobmanager->rest) ? "https" : "http", host, rest_server_port(jobmanager->rest));
+    const char *scheme = rest_server_has_tls(jobmanager->rest) ? "https" : "http";
+    jobmanager->web_base = heap_printf("%s://%s:%u", scheme, host, rest_server_port(jobmanager->rest));
     log_info("DispatcherRestEndpoint", "Rest endpoint listening at %s:%u", host, rest_server_port(jobmanager->rest));
     return NULL;
 }
