@@ -1,4 +1,5 @@
-"""The Docker daemon that the check uses: a running one, or one of its own, started by hand and removed without a trace."""
+"""The Docker daemon that the check uses: a running one, or one of its own, started by hand and removed without a trace.
+   python3 -m tests.playground.daemon    only tells whether there can be one here (exit code 0)"""
 
 import ctypes
 import fcntl
@@ -144,3 +145,8 @@ class Daemon:
         if os.path.exists(self.directory):
             found.append(f"directory {self.directory}")
         return found
+
+
+if __name__ == "__main__":
+    with Daemon():
+        print("A Docker daemon runs here.")
