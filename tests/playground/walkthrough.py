@@ -234,7 +234,10 @@ def step_jobmanager(story):
 @step(900, is_always=True)
 def step_down(story):
     """docker-compose down -v leaves nothing"""
-    typed("docker-compose --profile mysql --profile elasticsearch --profile prometheus --profile grafana down -v", timeout=180)
+    # Compose v2 keeps what `run` left, unless it is told.
+    version = subprocess.run(["docker-compose", "version", "--short"], capture_output=True, text=True, check=True).stdout
+    more = "" if version.startswith("1.") else " --remove-orphans"
+    typed("docker-compose --profile mysql --profile elasticsearch --profile prometheus --profile grafana down -v" + more, timeout=180)
     project = os.environ["COMPOSE_PROJECT_NAME"]
     label = f"label=com.docker.compose.project={project}"
     for command in (["docker", "ps", "-aq", "--filter", label], ["docker", "volume", "ls", "-q", "--filter", label],
