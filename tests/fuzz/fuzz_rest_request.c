@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 #include "common/base/heap.h"
 #include "common/base/log.h"
+#include "common/fs/fs.h"
 #include "common/loop/loop.h"
 #include "jobmanager/jobmanager.h"
 #include "jobmanager/rest/rest_server.h"
@@ -46,12 +47,19 @@ static void submit_job(void)
     jobmanager_handle(jobmanager, &event);
 }
 
+static char directory[] = "/tmp/fuzz-rest-XXXXXX";
+
+static void remove_directory(void)
+{
+    error_free(fs_remove_tree(directory));
+}
+
 static void start(void)
 {
-    static char directory[] = "/tmp/fuzz-rest-XXXXXX";
     signal(SIGTERM, SIG_IGN); /* DELETE /cluster */
     log_set_level(LOG_OFF);
-    check(mkdtemp(directory) != NULL);
+    /* Requests name directories: relative ones must not appear where the fuzzer was started. */
+    check(mkdtemp(directory) != NULL && chdir(directory) == 0 && atexit(remove_directory) == 0);
     uv_loop_init(&loop);
     loop_own(&loop);
     struct config *config = config_create_over(NULL);

@@ -6,7 +6,7 @@ failed=0
 for target in "$1"/fuzz_*; do
     [ -x "$target" ] || continue
     name=${target##*/fuzz_}
-    corpus=tests/fuzz/corpus/$name
+    corpus=$PWD/tests/fuzz/corpus/$name # absolute: a target may work in a directory of its own
     if [ ! -d "$corpus" ] || [ -z "$(ls -A "$corpus")" ]; then
         echo "FAILED fuzz_$name: no corpus in $corpus"
         failed=$((failed + 1))

@@ -13,8 +13,8 @@ for object in "$build"/obj/tests/fuzz/fuzz_*.o; do
         $libs -ldl -lm -lpthread || exit 1
     mkdir -p "build/fuzz-corpus/$name" "build/fuzz-crashes"
     echo "$name: $seconds s"
-    if ! "$build/bin/$name" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -artifact_prefix="build/fuzz-crashes/$name-" \
-        -print_final_stats=0 "build/fuzz-corpus/$name" "tests/fuzz/corpus/${name#fuzz_}" >"$build/$name.log" 2>&1; then
+    if ! "$build/bin/$name" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -artifact_prefix="$PWD/build/fuzz-crashes/$name-" \
+        -print_final_stats=0 "$PWD/build/fuzz-corpus/$name" "$PWD/tests/fuzz/corpus/${name#fuzz_}" >"$build/$name.log" 2>&1; then
         echo "FAILED $name"
         tail -30 "$build/$name.log"
         failed=1
