@@ -232,8 +232,8 @@ static const struct op_vtable source_vtable = {.type = "test-source", .create = 
                                                .poll = source_poll, .snapshot = source_snapshot, .close = test_close, .destroy = test_destroy};
 static const struct op_vtable pass_vtable = {.type = "test-pass", .create = test_create, .open = test_open, .process = pass_process,
                                              .close = test_close, .destroy = test_destroy};
-static const struct op_vtable sink_vtable = {.type = "test-sink", .hands_back = true, .create = test_create, .restore = sink_restore, .open = test_open,
-                                             .process = sink_process, .watermark = sink_on_watermark, .end_input = sink_end_input,
+static const struct op_vtable sink_vtable = {.type = "test-sink", .hands_back = true, .create = test_create, .restore = sink_restore,
+                                             .open = test_open, .process = sink_process, .watermark = sink_on_watermark, .end_input = sink_end_input,
                                              .snapshot = sink_snapshot, .checkpoint_complete = sink_complete, .close = test_close,
                                              .destroy = test_destroy};
 
