@@ -4,6 +4,7 @@
  * job with task threads and local channels. Rates are records of the source per second of CPU of the process and of wall time. */
 #include "common/base/clock.h"
 #include "common/base/heap.h"
+#include "common/base/log.h"
 #include "millrace/function.h"
 #include "taskmanager/task/operator_chain.h"
 #include "taskmanager/task/user_library.h"
@@ -187,6 +188,7 @@ static json_t *report(const char *what, int64_t rows, const struct measurement *
 
 int main(int argc, char **argv)
 {
+    log_set_level(LOG_WARN); /* tasks that come and go are no news here */
     int64_t rows = 50000000;
     int parallelism = 1;
     const char *path = NULL;

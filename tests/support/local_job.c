@@ -541,7 +541,10 @@ static void checkpoint_finish(struct local_checkpoint *checkpoint)
     *checkpoint = (struct local_checkpoint){0};
 }
 
-static struct error *take_checkpoint(struct local_job *job, const char *directory, const char *kind, bool is_aborted, int64_t timeout_ms)
+/* What the tasks hear after their acks. */
+enum checkpoint_end { END_COMPLETED, END_ABORTED, END_UNHEARD };
+
+static struct error *take_checkpoint(struct local_job *job, const char *directory, const char *kind, enum checkpoint_end end, int64_t timeout_ms)
 {
     TRY(local_job_wait_running(job, timeout_ms));
     pthread_mutex_lock(&job->lock);
@@ -565,19 +568,25 @@ static struct error *take_checkpoint(struct local_job *job, const char *director
         err = write_restore(job, directory);
     checkpoint_finish(&job->checkpoint);
     pthread_mutex_unlock(&job->lock);
-    job_send(job, err == NULL && !is_aborted ? MESSAGE_CHECKPOINT_COMPLETE : MESSAGE_CHECKPOINT_ABORTED,
-             json_pack("{s:I}", "checkpoint", (json_int_t)id));
+    if (err != NULL || end != END_UNHEARD)
+        job_send(job, err == NULL && end == END_COMPLETED ? MESSAGE_CHECKPOINT_COMPLETE : MESSAGE_CHECKPOINT_ABORTED,
+                 json_pack("{s:I}", "checkpoint", (json_int_t)id));
     return err;
 }
 
 struct error *local_job_checkpoint(struct local_job *job, const char *directory, const char *kind, int64_t timeout_ms)
 {
-    return take_checkpoint(job, directory, kind, false, timeout_ms);
+    return take_checkpoint(job, directory, kind, END_COMPLETED, timeout_ms);
 }
 
 struct error *local_job_checkpoint_abort(struct local_job *job, const char *directory, int64_t timeout_ms)
 {
-    return take_checkpoint(job, directory, "checkpoint", true, timeout_ms);
+    return take_checkpoint(job, directory, "checkpoint", END_ABORTED, timeout_ms);
+}
+
+struct error *local_job_checkpoint_unheard(struct local_job *job, const char *directory, int64_t timeout_ms)
+{
+    return take_checkpoint(job, directory, "checkpoint", END_UNHEARD, timeout_ms);
 }
 
 struct error *local_job_wait_with(struct local_job *job, const char *directory, int64_t interval_ms, int64_t timeout_ms)

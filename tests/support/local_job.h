@@ -41,6 +41,8 @@ MUST_CHECK struct error *local_job_start(const struct job_graph *graph, const st
 MUST_CHECK struct error *local_job_checkpoint(struct local_job *job, const char *directory, const char *kind, int64_t timeout_ms);
 /* The same, but the checkpoint is aborted after the acks instead of completed. */
 MUST_CHECK struct error *local_job_checkpoint_abort(struct local_job *job, const char *directory, int64_t timeout_ms);
+/* The same, but the tasks never hear how it ended, as when they are killed right behind the completion. */
+MUST_CHECK struct error *local_job_checkpoint_unheard(struct local_job *job, const char *directory, int64_t timeout_ms);
 /* Until every task is in a final state. The first task failure is the error; a timeout is ERR_TIMEOUT. */
 MUST_CHECK struct error *local_job_wait(struct local_job *job, int64_t timeout_ms);
 /* The same, taking checkpoints into directory/chk-n every interval_ms meanwhile, so that a bounded job with checkpointing ends. */

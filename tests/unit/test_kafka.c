@@ -522,7 +522,7 @@ START_TEST(exactly_once_over_restarts)
     check_rows(1000, true);
     produce_rows(1000, 1000);
     wait_for(job, "out: Committer", "rows_written", 2000);
-    no_error(local_job_checkpoint_abort(job, path("2"), TIMEOUT_MS));
+    no_error(local_job_checkpoint_unheard(job, path("2"), TIMEOUT_MS));
     produce_rows(2000, 500);
     wait_for(job, "out: Committer", "rows_written", 2500);
     local_job_destroy(job);
