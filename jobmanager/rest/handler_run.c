@@ -272,6 +272,16 @@ static void overlay_config(struct run *run)
     }
 }
 
+/* Dashboards of Flink 2 take a node without its vertex for one that is not planned yet, and draw it without a name. */
+static json_t *planned(json_t *plan)
+{
+    size_t i;
+    json_t *node;
+    json_array_foreach(json_object_get(plan, "nodes"), i, node)
+        json_object_set(node, "job_vertex_id", json_object_get(node, "id"));
+    return plan;
+}
+
 static void on_compiled(struct job_graph *graph, struct error *err, enum compile_stage stage, void *argument)
 {
     struct run *run = argument;
@@ -280,7 +290,7 @@ static void on_compiled(struct job_graph *graph, struct error *err, enum compile
         reply_compile_failure(run, err, stage);
     } else if (run->is_plan) {
         json_t *json = json_object();
-        put_json(json, "plan", job_graph_plan_json(graph));
+        put_json(json, "plan", planned(job_graph_plan_json(graph)));
         rest_reply_json(run->request, 200, json);
     } else {
         overlay_config(run);
