@@ -2,10 +2,11 @@
 #   check-style  layers, banned calls, dead code, tables (mk/tidy.mk)
 #   check-unit   unit and property tests                check-sim    the coordinator through seeded failures
 #   check-fuzz   corpora through the fuzz targets       check-san    unit tests under the sanitizers
+#   check-docs   docs/ is what the tables say (mk/docs.mk)
 #   check-e2e    real processes, real Kafka, kills      check-san-e2e  the same, some of it under the sanitizers
 .PHONY: check check-unit check-sim check-fuzz check-san check-e2e check-san-e2e check-programs
 check: deps-check
-	@$(MAKE) --no-print-directory check-style check-unit check-sim check-fuzz check-san check-e2e check-san-e2e
+	@$(MAKE) --no-print-directory check-style check-unit check-docs check-sim check-fuzz check-san check-e2e check-san-e2e
 	@echo "make check: all parts passed"
 
 # Programs that tests load as jobs: tests/programs/null_pointer.c becomes $(BUILD)/tests/programs/null_pointer.so
