@@ -41,6 +41,11 @@ class Context:
         return self.stage.vertex(job or self.job, word)["id"]
 
 
+# What the dashboard does to itself, whatever the server says: its job graph, left while it still moves into its place, measures an
+# element that is no longer on the page.
+DASHBOARDS_OWN = ("Failed to read the 'value' property from 'SVGLength': Could not resolve relative length",)
+
+
 def text_of(browser):
     """The page in one line, fields of input and text areas too."""
     text = browser.script("return document.body.innerText + ' ' + [...document.querySelectorAll('textarea, input')].map(e => e.value).join(' ')")
@@ -62,7 +67,7 @@ def see(context, name, *patterns):
             shoot(context, name + "-failed")
             raise
     shoot(context, name)
-    problems = browser.problems()
+    problems = [problem for problem in browser.problems() if not any(words in problem for words in DASHBOARDS_OWN)]
     assert problems == [], f"{name}: {problems}"
     assert "Server Response Message:" not in text_of(browser), f"{name}: the server sent a message: {text_of(browser)[-500:]}"
 
