@@ -282,9 +282,7 @@ def test_submit_and_cancel(context):
     fill(context, "Program Arguments", f"--bootstrap.servers {stage.kafka.bootstrap} --checkpointing --event-time --output-topic submitted")
     fill(context, "Parallelism", "1")
     click_text(context, "button", "Show Plan")
-    # Version 2 draws what is not running yet without names.
-    names = [r"Source: ClickEvent Source"] if context.version < (2, 0) else []
-    see(context, "submit-plan", r"Plan Visualization", r"Parallelism: 1", r"HASH", *names)
+    see(context, "submit-plan", r"Plan Visualization", r"Parallelism: 1", r"HASH", r"Source: ClickEvent Source")
     browser.script("const e = [...document.querySelectorAll('.ant-drawer-close')].find(e => e.offsetParent !== null); if (e) e.click()")
     before = {job["jid"] for job in stage.get("/jobs/overview")["jobs"]}
     click_text(context, "button", "Submit")
