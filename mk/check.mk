@@ -49,7 +49,7 @@ fuzz-run: $(call objects,$(SRC_fuzz)) $(LIB)/libsupport.a $(LIB)/libjobmanager.a
 check-e2e:
 	$(Q)$(BUILD_ALL) all check-programs $(BUILD)/tests/test_kafka
 	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(if $(K),-k $(K)) $(if $(SEED),--seed $(SEED))
-# A representative part under the sanitizers: they are slow, and what they look for does not depend on the schedule.
+# A part under the sanitizers, which are slow: the kills; .ci/run takes all of the click count's tests (SAN_K=click_count).
 check-san-e2e:
-	@KILLS=2 $(MAKE) --no-print-directory SAN=address,undefined K=$(or $(SAN_K),click_count) check-e2e
-	@KILLS=1 $(MAKE) --no-print-directory SAN=thread K=$(or $(SAN_K),click_count_kills) check-e2e
+	@KILLS=2 $(MAKE) --no-print-directory SAN=address,undefined K=$(or $(SAN_K),click_count_kills) check-e2e
+	@KILLS=1 $(MAKE) --no-print-directory SAN=thread K=click_count_kills check-e2e
