@@ -153,6 +153,8 @@ static void subscription_send(struct net_subscription *subscription)
             send_error(subscription->peer, subscription->number, err);
         if (err != NULL || !found)
             return;
+        /* The front may have changed since it was looked at: a push into an empty queue, a barrier that overtook. */
+        is_beyond_credit = element.type == ELEMENT_BATCH && subscription->credit == 0;
         if (element.type == ELEMENT_BATCH && !is_beyond_credit)
             subscription->credit--;
         send_element(subscription, &element, is_beyond_credit);
