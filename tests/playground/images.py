@@ -38,7 +38,7 @@ class Images:
         print(f"Making {BASE} with debootstrap.", flush=True)
         with tempfile.TemporaryDirectory(prefix="millrace-base.", dir="/tmp") as directory:
             root = os.path.join(directory, "root")
-            done = run("debootstrap", "--variant=minbase", "bookworm", root, "http://deb.debian.org/debian")
+            done = run("debootstrap", "--variant=minbase", "bookworm", root)
             if done.returncode != 0:
                 raise SystemExit(f"check-playground: debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
             for folder in ("var/cache/apt/archives", "var/lib/apt/lists"):
