@@ -252,14 +252,19 @@ void http_reply_errors(struct http_request *request, int status, const char *fir
     http_reply_take(request, status, "application/json; charset=UTF-8", bytes, strlen(bytes));
 }
 
+void http_reply_error_args(struct http_request *request, int status, const char *format, va_list args)
+{
+    char *text;
+    if (vasprintf(&text, format, args) < 0)
+        text = heap_strdup("out of memory");
+    http_reply_errors(request, status, text, NULL);
+    free(text);
+}
+
 void http_reply_error(struct http_request *request, int status, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    char *text;
-    if (vasprintf(&text, format, args) < 0)
-        text = heap_strdup("out of memory");
+    http_reply_error_args(request, status, format, args);
     va_end(args);
-    http_reply_errors(request, status, text, NULL);
-    free(text);
 }

@@ -11,6 +11,7 @@
 #include "common/base/error.h"
 #include "common/base/str_buf.h"
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -90,6 +91,7 @@ void http_reply_fd(struct http_request *request, const char *content_type, int f
  * become '?'. */
 void http_reply_errors(struct http_request *request, int status, const char *first, const char *second);
 void http_reply_error(struct http_request *request, int status, const char *format, ...) PRINTF_LIKE(3, 4);
+void http_reply_error_args(struct http_request *request, int status, const char *format, va_list args) PRINTF_LIKE(3, 0);
 
 /* ---- for servers and tests ---- */
 

@@ -204,12 +204,8 @@ void rest_reply_error(struct rest_request *request, int status, const char *form
 {
     va_list args;
     va_start(args, format);
-    char *text;
-    if (vasprintf(&text, format, args) < 0)
-        text = heap_strdup("out of memory");
+    http_reply_error_args(request->http, status, format, args);
     va_end(args);
-    http_reply_errors(request->http, status, text, NULL);
-    free(text);
 }
 
 void rest_reply_internal(struct rest_request *request, const char *format, ...)

@@ -143,8 +143,7 @@ static void subscription_send(struct net_subscription *subscription)
 {
     while (subscription_may_send(subscription)) {
         enum element_type type = channel_peek(subscription->channel);
-        bool is_beyond_credit = type == ELEMENT_BATCH && subscription->credit == 0;
-        if (is_beyond_credit && !subscription_may_overdraw(subscription))
+        if (type == ELEMENT_BATCH && subscription->credit == 0 && !subscription_may_overdraw(subscription))
             return;
         struct element element;
         bool found;
@@ -154,7 +153,7 @@ static void subscription_send(struct net_subscription *subscription)
         if (err != NULL || !found)
             return;
         /* The front may have changed since it was looked at: a push into an empty queue, a barrier that overtook. */
-        is_beyond_credit = element.type == ELEMENT_BATCH && subscription->credit == 0;
+        bool is_beyond_credit = element.type == ELEMENT_BATCH && subscription->credit == 0;
         if (element.type == ELEMENT_BATCH && !is_beyond_credit)
             subscription->credit--;
         send_element(subscription, &element, is_beyond_credit);

@@ -107,7 +107,7 @@ static void init_collectors(struct chain_harness *harness)
     free(edges);
 }
 
-static json_t *handles_by_operator(const json_t *handles)
+json_t *chain_harness_handles_by_operator(const json_t *handles)
 {
     json_t *out = json_object();
     for (size_t i = 0; i < json_array_size(handles); i++) {
@@ -140,7 +140,7 @@ struct error *chain_harness_try(struct chain_harness *harness, const json_t *ope
     harness->vertex = harness->graph->operators[target].vertex;
     init_collectors(harness);
     require(user_library_open_program(&harness->library));
-    json_t *handles = restore != NULL ? handles_by_operator(restore->handles) : NULL;
+    json_t *handles = restore != NULL ? chain_harness_handles_by_operator(restore->handles) : NULL;
     struct operator_chain_options options = {
         .graph = harness->graph,
         .vertex = harness->vertex,

@@ -56,6 +56,8 @@ void chain_harness_watermark(struct chain_harness *harness, uint32_t gate, int64
 void chain_harness_run_source(struct chain_harness *harness);
 /* Books of an operator in the vertex, by its place in the chain. Owned by the caller. */
 json_t *chain_harness_books(struct chain_harness *harness, uint32_t place);
+/* Acked handles (array, of all subtasks) as operators are given them: {operator id: [handle]}; new reference. */
+json_t *chain_harness_handles_by_operator(const json_t *handles);
 uint64_t books_count(const json_t *books, const char *name);
 /* Snapshot into directory; appends the handles to handles, merges the books into books. */
 void chain_harness_snapshot(struct chain_harness *harness, const char *directory, uint64_t checkpoint, json_t *handles, json_t *books);

@@ -113,19 +113,6 @@ struct rig_options {
     const json_t *handles; /* array, of all subtasks */
 };
 
-static json_t *by_operator(const json_t *handles)
-{
-    json_t *out = json_object();
-    for (size_t i = 0; i < json_array_size(handles); i++) {
-        json_t *handle = json_array_get(handles, i);
-        const char *id = json_string_value(json_object_get(handle, "operator"));
-        if (json_object_get(out, id) == NULL)
-            json_object_set_new(out, id, json_array());
-        json_array_append(json_object_get(out, id), handle);
-    }
-    return out;
-}
-
 static void no_error(struct error *err)
 {
     if (err != NULL)
@@ -146,7 +133,7 @@ static void rig_init(struct rig *rig, struct rig_options options)
     json_decref(json);
     no_error(job_graph_chain(rig->graph));
     ck_assert_uint_eq(rig->graph->vertex_count, 2);
-    json_t *handles = by_operator(options.handles);
+    json_t *handles = chain_harness_handles_by_operator(options.handles);
     no_error(operator_chain_create(&(struct operator_chain_options){.graph = rig->graph, .vertex = rig->graph->operators[1].vertex,
                                                                     .subtask_index = options.subtask, .restore_directory = options.directory,
                                                                     .restore_handles = handles, .checkpointing_enabled = true, .wake_fd = -1,
