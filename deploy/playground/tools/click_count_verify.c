@@ -164,11 +164,30 @@ static rd_kafka_t *open_consumer(const struct verifier *verifier)
         return NULL;
     }
     rd_kafka_poll_set_consumer(consumer);
-    rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(topics, verifier->topic, RD_KAFKA_PARTITION_UA);
-    rd_kafka_subscribe(consumer, topics);
-    rd_kafka_topic_partition_list_destroy(topics);
     return consumer;
+}
+
+/* Reads every partition of the topic from its beginning, those of a topic that comes or grows later too. By assignment: a
+ * group of one has nothing to share, and would wait for its coordinator first. assigned: how many partitions are read. */
+static void assign_new_partitions(const struct verifier *verifier, rd_kafka_t *consumer, rd_kafka_topic_t *topic, int32_t *assigned)
+{
+    const struct rd_kafka_metadata *metadata;
+    if (rd_kafka_metadata(consumer, 0, topic, &metadata, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return; /* brokers may come later */
+    int32_t partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+    rd_kafka_metadata_destroy(metadata);
+    if (partitions <= *assigned)
+        return;
+    rd_kafka_topic_partition_list_t *more = rd_kafka_topic_partition_list_new(partitions - *assigned);
+    for (int32_t i = *assigned; i < partitions; i++)
+        rd_kafka_topic_partition_list_add(more, verifier->topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_error_t *error = rd_kafka_incremental_assign(consumer, more);
+    if (error == NULL)
+        *assigned = partitions;
+    else
+        fprintf(stderr, "click-count-verify: %s: %s\n", verifier->topic, rd_kafka_error_string(error));
+    rd_kafka_error_destroy(error);
+    rd_kafka_topic_partition_list_destroy(more);
 }
 
 /* A window that lacks a page although a later window is complete has lost something. */
@@ -191,8 +210,15 @@ static int verify(struct verifier *verifier)
     rd_kafka_t *consumer = open_consumer(verifier);
     if (consumer == NULL)
         return EXIT_FAILURE;
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(consumer, verifier->topic, NULL);
+    int32_t assigned = 0;
+    int64_t look_ms = 0;
     int64_t end_ms = verifier->seconds > 0 ? clock_mono_ms() + verifier->seconds * 1000 : INT64_MAX;
     while (!is_stopping && clock_mono_ms() < end_ms && (verifier->windows_wanted == 0 || verifier->complete < verifier->windows_wanted)) {
+        if (clock_mono_ms() >= look_ms) {
+            assign_new_partitions(verifier, consumer, topic, &assigned);
+            look_ms = clock_mono_ms() + (assigned > 0 ? 5000 : 100);
+        }
         rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, 100);
         if (message == NULL)
             continue;
@@ -200,6 +226,7 @@ static int verify(struct verifier *verifier)
             on_result(verifier, message->payload, message->len);
         rd_kafka_message_destroy(message);
     }
+    rd_kafka_topic_destroy(topic);
     rd_kafka_consumer_close(consumer);
     rd_kafka_destroy(consumer);
     int64_t incomplete = count_incomplete(verifier);
