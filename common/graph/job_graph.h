@@ -112,6 +112,13 @@ struct vertex_edge {
 uint32_t job_graph_vertex_inputs(const struct job_graph *graph, uint32_t vertex, struct vertex_edge **out);
 uint32_t job_graph_vertex_outputs(const struct job_graph *graph, uint32_t vertex, struct vertex_edge **out);
 
+/* ---- subtasks of an edge ---- */
+/* Which producer subtasks feed a consumer subtask and the other way around, as an inclusive range. */
+void edge_producers(enum partitioning partitioning, uint32_t producer_count, uint32_t consumer_count, uint32_t consumer, uint32_t *first,
+                    uint32_t *last);
+void edge_consumers(enum partitioning partitioning, uint32_t producer_count, uint32_t consumer_count, uint32_t producer, uint32_t *first,
+                    uint32_t *last);
+
 /* ---- key groups (semantics.md 6) ---- */
 /* Key group of a 64-bit key hash (batch_hash_rows): Flink's murmur mix of the folded hash, modulo max parallelism. */
 uint32_t key_group_of_hash(uint64_t hash, uint32_t max_parallelism);

@@ -27,19 +27,6 @@ bool checkpoint_kind_stops(enum checkpoint_kind kind)
 
 /* ---------------------------------------------------------------- whether and with whom */
 
-/* Whether records (and so barriers) of producer reach consumer. Forward edges join equal indexes, rescale edges
- * neighbouring ones, all others everyone with everyone. */
-static bool edge_reaches(enum partitioning partitioning, uint32_t producer, uint32_t producers, uint32_t consumer, uint32_t consumers)
-{
-    if (partitioning == PARTITION_FORWARD)
-        return producer == consumer;
-    if (partitioning == PARTITION_RESCALE && producers >= consumers)
-        return (uint64_t)producer * consumers / producers == consumer;
-    if (partitioning == PARTITION_RESCALE)
-        return (uint64_t)consumer * producers / consumers == producer;
-    return true;
-}
-
 /* Nobody sends it a barrier any more: sources, and tasks whose producers have all finished. */
 static bool starts_checkpoint(const struct job *job, const struct job_subtask *subtask)
 {
@@ -48,11 +35,11 @@ static bool starts_checkpoint(const struct job *job, const struct job_subtask *s
         const struct job_task_vertex *source = &job->vertices[vertex->inputs[i].source_vertex];
         if (source->state_counts[EXECUTION_FINISHED] == source->parallelism)
             continue;
-        for (uint32_t p = 0; p < source->parallelism; p++) {
-            if (source->subtasks[p].current->state != EXECUTION_FINISHED &&
-                edge_reaches(vertex->inputs[i].partitioning, p, source->parallelism, subtask->index, vertex->parallelism))
+        uint32_t first, last;
+        edge_producers(vertex->inputs[i].partitioning, source->parallelism, vertex->parallelism, subtask->index, &first, &last);
+        for (uint32_t p = first; p <= last; p++)
+            if (source->subtasks[p].current->state != EXECUTION_FINISHED)
                 return false;
-        }
     }
     return true;
 }

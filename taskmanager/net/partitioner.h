@@ -24,10 +24,4 @@ bool partitioner_is_broadcast(const struct partitioner *partitioner);
 /* The single target of all rows, or -1: then *shares has target_count entries, valid until the next call. */
 int64_t partitioner_split(struct partitioner *partitioner, const struct batch *batch, const struct partition_share **shares);
 
-/* Which producer subtasks feed a consumer subtask and the other way around, as an inclusive range. */
-void edge_producers(enum partitioning partitioning, uint32_t producer_count, uint32_t consumer_count, uint32_t consumer, uint32_t *first,
-                    uint32_t *last);
-void edge_consumers(enum partitioning partitioning, uint32_t producer_count, uint32_t consumer_count, uint32_t producer, uint32_t *first,
-                    uint32_t *last);
-
 #endif

@@ -30,11 +30,11 @@ struct local_task {
     uint32_t subtask;
     char *state; /* as last reported */
     bool is_ended;
+    bool is_awaited; /* by the checkpoint in progress: alive when it was triggered, and has not acked */
 };
 
 struct local_checkpoint {
     uint64_t id; /* 0: none is in progress */
-    size_t ack_count;
     json_t *handles; /* operator -> handles */
     json_t *books;   /* operator -> {subtask -> books} */
     struct error *err;
@@ -108,6 +108,8 @@ static void on_task_state(struct local_job *job, const json_t *json)
         task->is_ended = true;
         job->ended_count++;
     }
+    if (is_final && task->is_awaited && job->checkpoint.id != 0 && job->checkpoint.err == NULL) /* its mail, a trigger maybe, was dropped */
+        job->checkpoint.err = error_new(CONFLICT, "task %s ended before checkpoint %" PRIu64 " reached it", task->execution, job->checkpoint.id);
     if (strcmp(state, "FAILED") != 0 || job->failure != NULL)
         return;
     job->failure = message_error_from_json(json_object_get(json, "error"));
@@ -119,8 +121,9 @@ static void on_ack(struct local_job *job, const json_t *json)
     struct local_checkpoint *checkpoint = &job->checkpoint;
     if (checkpoint->id != (uint64_t)message_int(json, "checkpoint"))
         return;
+    struct local_task *task = job_task(job, message_text(json, "execution"));
     char subtask[16];
-    snprintf(subtask, sizeof subtask, "%u", job_task(job, message_text(json, "execution"))->subtask);
+    snprintf(subtask, sizeof subtask, "%u", task->subtask);
     size_t index;
     json_t *value;
     const char *key;
@@ -137,7 +140,7 @@ static void on_ack(struct local_job *job, const json_t *json)
             json_object_set_new(checkpoint->books, key, by_subtask = json_object());
         json_object_set_new(by_subtask, subtask, json_deep_copy(value));
     }
-    checkpoint->ack_count++;
+    task->is_awaited = false;
 }
 
 static void on_decline(struct local_job *job, const json_t *json)
@@ -471,10 +474,12 @@ static bool all_are_running(const struct local_job *job)
     return true;
 }
 
-/* Every task that still runs has acked (those that ended meanwhile did so before). */
 static bool all_have_acked(const struct local_job *job)
 {
-    return job->checkpoint.err != NULL || job->failure != NULL || job->checkpoint.ack_count + job->ended_count >= job->tasks.count;
+    bool is_awaiting = false;
+    for (size_t i = 0; i < job->tasks.count; i++)
+        is_awaiting = is_awaiting || job->tasks.items[i].is_awaited;
+    return job->checkpoint.err != NULL || job->failure != NULL || !is_awaiting;
 }
 
 struct error *local_job_wait(struct local_job *job, int64_t timeout_ms)
@@ -499,21 +504,43 @@ struct error *local_job_wait_running(struct local_job *job, int64_t timeout_ms)
 
 /* ---- checkpoints ---- */
 
-/* The tasks that begin: sources, and those all of whose producers have ended. */
+static bool vertex_subtask_is_ended(const struct local_job *job, uint32_t vertex, uint32_t subtask)
+{
+    for (size_t i = 0; i < job->tasks.count; i++)
+        if (job->tasks.items[i].vertex == vertex && job->tasks.items[i].subtask == subtask)
+            return job->tasks.items[i].is_ended;
+    check(false && "no such subtask");
+    return false;
+}
+
+/* Somebody sends it a barrier: a producer that reaches it has not ended. */
+static bool has_live_producer(const struct local_job *job, const struct local_task *task)
+{
+    const struct job_graph *graph = job->graph;
+    bool has_one = false;
+    struct vertex_edge *edges;
+    uint32_t count = job_graph_vertex_inputs(graph, task->vertex, &edges);
+    for (uint32_t e = 0; e < count; e++) {
+        uint32_t producer_vertex = graph->operators[edges[e].source_operator].vertex;
+        const struct job_edge *edge = &graph->operators[edges[e].target_operator].inputs[edges[e].edge];
+        uint32_t first, last;
+        edge_producers(edge->partitioning, graph->vertices[producer_vertex].parallelism, graph->vertices[task->vertex].parallelism,
+                       task->subtask, &first, &last);
+        for (uint32_t producer = first; producer <= last; producer++)
+            has_one = has_one || !vertex_subtask_is_ended(job, producer_vertex, producer);
+    }
+    free(edges);
+    return has_one;
+}
+
+/* The tasks that begin: sources, and those all of whose producers have ended. From all that live an answer is awaited. */
 static json_t *starting_executions(struct local_job *job)
 {
     json_t *executions = json_array();
     for (size_t i = 0; i < job->tasks.count; i++) {
-        const struct local_task *task = &job->tasks.items[i];
-        bool has_live_producer = false;
-        struct vertex_edge *edges;
-        uint32_t count = job_graph_vertex_inputs(job->graph, task->vertex, &edges);
-        for (uint32_t e = 0; e < count; e++)
-            for (size_t j = 0; j < job->tasks.count; j++)
-                if (job->tasks.items[j].vertex == job->graph->operators[edges[e].source_operator].vertex && !job->tasks.items[j].is_ended)
-                    has_live_producer = true;
-        free(edges);
-        if (!task->is_ended && !has_live_producer)
+        struct local_task *task = &job->tasks.items[i];
+        task->is_awaited = !task->is_ended;
+        if (!task->is_ended && !has_live_producer(job, task))
             json_array_append_new(executions, json_string(task->execution));
     }
     return executions;
@@ -576,7 +603,13 @@ static struct error *take_checkpoint(struct local_job *job, const char *director
 
 struct error *local_job_checkpoint(struct local_job *job, const char *directory, const char *kind, int64_t timeout_ms)
 {
-    return take_checkpoint(job, directory, kind, END_COMPLETED, timeout_ms);
+    int64_t give_up_at_ms = clock_mono_ms() + timeout_ms;
+    for (;;) {
+        struct error *err = take_checkpoint(job, directory, kind, END_COMPLETED, give_up_at_ms - clock_mono_ms());
+        if (err == NULL || err->code != ERR_CONFLICT || clock_mono_ms() >= give_up_at_ms)
+            return err;
+        error_free(err); /* a task ended meanwhile: the next one does without it */
+    }
 }
 
 struct error *local_job_checkpoint_abort(struct local_job *job, const char *directory, int64_t timeout_ms)
