@@ -6,6 +6,7 @@
 #include "common/base/heap.h"
 #include "common/loop/loop.h"
 #include "jobmanager/job_metrics.h"
+#include "jobmanager/taskmanager_admission.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -158,10 +159,12 @@ static void on_blob_get(struct taskmanager_link *link, const json_t *message)
 
 /* ---- messages of a taskmanager ---- */
 
-static void on_register(struct taskmanager_link *link, const json_t *message)
+static struct error *on_register(struct taskmanager_link *link, const json_t *message)
 {
     if (link->taskmanager != NULL)
-        return;
+        return NULL;
+    TRY(taskmanager_admission_check(message));
+    taskmanager_admission_end(link);
     link->taskmanager = heap_strdup(message_text(message, "tm"));
     struct event event = {.kind = EVENT_TASKMANAGER_REGISTERED,
                           .registered = {
@@ -176,6 +179,7 @@ static void on_register(struct taskmanager_link *link, const json_t *message)
                               .version = message_text(message, "version"),
                           }};
     jobmanager_handle(link->jobmanager, &event);
+    return NULL;
 }
 
 static void heartbeat_event(struct taskmanager_link *link)
@@ -308,7 +312,7 @@ static struct error *on_message(struct taskmanager_link *link, struct frame *fra
     TRY(message_parse(frame->type, frame->body, frame->length, &message));
     struct error *err = NULL;
     if (frame->type == MESSAGE_REGISTER)
-        on_register(link, message);
+        err = on_register(link, message);
     else if (link->taskmanager == NULL)
         err = error_new(PROTOCOL, "%s came before REGISTER", message_type_name(frame->type));
     else
@@ -334,12 +338,14 @@ static void on_close(struct rpc_conn *conn, const struct error *reason, void *co
     struct taskmanager_link *link = context;
     struct jobmanager *jobmanager = link->jobmanager;
     link->is_closed = true;
+    taskmanager_admission_end(link);
     hash_map_remove(&jobmanager->links, &link->number, sizeof link->number);
     char *text = reason != NULL ? error_text(reason) : NULL;
     while (link->files != NULL)
         file_request_finish(link->files, error_new(TASK_LOST, "the connection to taskmanager %s closed", link->taskmanager), NULL, NULL, 0);
     if (link->taskmanager == NULL) {
-        log_warn(LOGGER, "Connection from %s closed before it registered: %s.", rpc_conn_peer(conn), text != NULL ? text : "no reason");
+        if (jobmanager->rpc_server != NULL)
+            rpc_server_log_refused(jobmanager->rpc_server, rpc_conn_peer(conn), text != NULL ? text : "it did not register");
     } else if (!jobmanager->is_stopping) {
         log_info(LOGGER, "Connection of TaskManager %s closed: %s.", link->taskmanager, text != NULL ? text : "on our side");
         struct event event = {.kind = EVENT_TASKMANAGER_CLOSED,
@@ -365,10 +371,12 @@ void taskmanager_link_accept(struct rpc_server *server, struct rpc_conn *conn, c
     link->number = ++jobmanager->next_connection;
     hash_map_put(&jobmanager->links, &link->number, sizeof link->number, link);
     rpc_conn_set_handler(conn, &handler, link);
-    if (role == NULL || strcmp(role, "taskmanager") != 0)
-        rpc_conn_close(conn, error_new(PROTOCOL, "a connection with the role %s came to the jobmanager", role != NULL ? role : "(none)"));
+    if (strcmp(role, "taskmanager") != 0)
+        rpc_conn_close(conn, error_new(PROTOCOL, "it is no taskmanager by its role"));
     else if (jobmanager->is_stopping)
         rpc_conn_close(conn, error_new(NETWORK, "the jobmanager shuts down"));
+    else
+        taskmanager_admission_begin(link);
 }
 
 const json_t *taskmanager_link_metrics(const struct jobmanager *jobmanager, const struct taskmanager *taskmanager)

@@ -11,6 +11,7 @@ struct taskmanager_link {
     struct rpc_conn *conn;
     uint64_t number;
     char *taskmanager;          /* NULL before REGISTER */
+    struct loop_timer *patience; /* until REGISTER */
     json_t *metrics;            /* the daemon's own, from its last HEARTBEAT; NULL */
     struct file_request *files; /* waiting for FILE */
     bool is_closed;

@@ -218,6 +218,7 @@ int main(int argc, char **argv)
         return status;
     follow_parent();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     if (fcntl(RUNNER_CONTROL_FD, F_GETFD) < 0) {
         fputs("task-runner: descriptor 3 is not open: this program is started by the taskmanager\n", stderr);
         return 1;

@@ -91,6 +91,11 @@ MUST_CHECK struct error *http_listen(struct http_server *server, MHD_AccessHandl
                                      void *(*on_request_line)(void *, const char *, struct MHD_Connection *),
                                      MHD_RequestCompletedCallback on_completed);
 
+/* ---- http_framing.c ---- */
+
+/* What is ambiguous about where the request ends, in words for its sender; NULL: nothing. version as in the request line. */
+const char *http_framing_fault(struct MHD_Connection *mhd, const char *version);
+
 /* ---- http_connection.c ---- */
 
 void http_connection_notify(void *server, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code);

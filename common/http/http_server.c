@@ -277,15 +277,25 @@ static void choose_body(struct http_exchange *exchange)
     http_connection_hold(exchange->connection, HTTP_UPLOAD_BUFFER_BYTES);
 }
 
+/* Whatever stands behind its headers must not be taken for another request. */
+static void refuse_framing(struct http_exchange *exchange, const char *fault)
+{
+    http_request_set_header(&exchange->request, MHD_HTTP_HEADER_CONNECTION, "close");
+    refuse(exchange, 400, "Bad request: %s.", fault);
+}
+
 /* The request may be refused here, before its body is read. */
-static void begin(struct http_exchange *exchange, const char *method)
+static void begin(struct http_exchange *exchange, const char *method, const char *version)
 {
     struct http_request *request = &exchange->request;
     request->method = http_method_from_name(method);
     exchange->has_headers = true;
+    const char *fault = http_framing_fault(exchange->connection->mhd, version);
     const char *encoding = http_request_header(request, MHD_HTTP_HEADER_CONTENT_ENCODING);
     const char *length = http_request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    if (is_preflight(exchange)) {
+    if (fault != NULL) {
+        refuse_framing(exchange, fault);
+    } else if (is_preflight(exchange)) {
         answer_preflight(exchange);
     } else if (!http_connection_is_trusted(exchange->connection)) {
         refuse(exchange, 403, "Forbidden: this endpoint asks for a client certificate that it trusts, and got none.");
@@ -380,10 +390,9 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *mhd, cons
     (void)context;
     (void)mhd;
     (void)url;
-    (void)version;
     struct http_exchange *exchange = *exchange_slot;
     if (!exchange->has_headers) {
-        begin(exchange, method);
+        begin(exchange, method, version);
         return end_headers(exchange);
     }
     if (*size != 0)

@@ -100,6 +100,7 @@ struct error *loop_signals_start(uv_loop_t *loop, void (*on_stop)(int signal_num
     signals->on_stop = on_stop;
     signals->argument = argument;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write(2), like a full disk */
     for (int i = 0; i < STOP_SIGNAL_COUNT; i++) {
         uv_signal_init(loop, &signals->uv[i]);
         signals->uv[i].data = signals;

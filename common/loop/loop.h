@@ -23,7 +23,7 @@ void loop_timer_restart(struct loop_timer *timer, uint64_t delay_ms, uint64_t re
 /* Stops, frees, sets *timer to NULL. Accepts a NULL timer. */
 void loop_timer_stop(struct loop_timer **timer);
 
-/* SIGTERM, SIGINT and SIGHUP call on_stop (each time); SIGPIPE is ignored. The handles do not keep the loop alive. */
+/* SIGTERM, SIGINT and SIGHUP call on_stop (each time); SIGPIPE and SIGXFSZ are ignored. The handles do not keep the loop alive. */
 struct loop_signals;
 MUST_CHECK struct error *loop_signals_start(uv_loop_t *loop, void (*on_stop)(int signal_number, void *argument), void *argument,
                                             struct loop_signals **out);

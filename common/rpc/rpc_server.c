@@ -49,7 +49,17 @@ static void stranger_unlink(struct stranger *stranger)
     stranger->server = NULL;
 }
 
-static void log_refused(struct rpc_server *server, const char *peer, const char *why)
+/* Errors quote what the peer sent: that must not forge lines. */
+static char *one_line(const char *text)
+{
+    char *line = heap_strdup(text);
+    for (char *p = line; *p != '\0'; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
+    return line;
+}
+
+void rpc_server_log_refused(struct rpc_server *server, const char *peer, const char *reason)
 {
     int64_t now_ms = clock_mono_ms();
     server->refused_count++;
@@ -58,11 +68,13 @@ static void log_refused(struct rpc_server *server, const char *peer, const char 
         return;
     }
     server->logged_at_ms = now_ms;
+    char *why = one_line(reason);
     if (server->silent_count > 0)
         log_warn(server->logger, "Closed connection from %s: %s (and %llu others since the last such line)", peer, why,
                  (unsigned long long)server->silent_count);
     else
         log_warn(server->logger, "Closed connection from %s: %s", peer, why);
+    free(why);
     server->silent_count = 0;
 }
 
@@ -71,7 +83,7 @@ static void on_stranger_close(struct rpc_conn *conn, const struct error *reason,
     struct stranger *stranger = context;
     if (stranger->server != NULL && !stranger->server->is_closing) {
         char *text = reason != NULL ? error_text(reason) : heap_strdup("closed");
-        log_refused(stranger->server, rpc_conn_peer(conn), text);
+        rpc_server_log_refused(stranger->server, rpc_conn_peer(conn), text);
         free(text);
     }
     stranger_unlink(stranger);
@@ -107,12 +119,24 @@ static void greet(struct rpc_server *server, uv_tcp_t *handle)
                                      on_greeted, &stranger_handler, stranger);
 }
 
+/* Whoever means to speak is greeted within a round trip or two, so silent ones cannot keep others out: the one that has waited for
+ * longest gives way. */
+static void make_room(struct rpc_server *server)
+{
+    struct stranger *oldest = server->strangers;
+    while (oldest->next != NULL)
+        oldest = oldest->next;
+    rpc_server_log_refused(server, rpc_conn_peer(oldest->conn), "too many connections wait for their handshake, it did so for longest");
+    stranger_unlink(oldest);
+    rpc_conn_close(oldest->conn, NULL);
+}
+
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct rpc_server *server = listener->data;
     if (status != 0 || server->is_closing) {
         if (status != 0)
-            log_refused(server, "the listener", uv_strerror(status));
+            rpc_server_log_refused(server, "the listener", uv_strerror(status));
         return;
     }
     uv_tcp_t *handle = heap_new(uv_tcp_t);
@@ -121,11 +145,8 @@ static void on_connection(uv_stream_t *listener, int status)
         rpc_handle_discard(handle);
         return;
     }
-    if (server->stranger_count >= server->options.stranger_count_max) {
-        log_refused(server, "a stranger", "too many connections wait for their handshake");
-        rpc_handle_discard(handle);
-        return;
-    }
+    if (server->stranger_count >= server->options.stranger_count_max)
+        make_room(server);
     greet(server, handle);
 }
 

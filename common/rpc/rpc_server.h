@@ -14,7 +14,7 @@ struct rpc_server_options {
     uint16_t port_last;              /* 0: port_first alone */
     const struct rpc_secret *secret; /* NULL: empty; borrowed for the call */
     uint64_t handshake_timeout_ms;   /* 0: 10 s */
-    uint32_t stranger_count_max;     /* connections that are not greeted yet; 0: 256 */
+    uint32_t stranger_count_max;     /* connections that are not greeted yet; the oldest gives way; 0: 256 */
     uint32_t body_bytes_max;         /* after the handshake; 0: FRAME_BODY_BYTES_CONTROL */
     const char *logger;              /* component noun of log lines */
     /* A greeted connection; hello is the HELLO_CLIENT message, borrowed for the call. The callee owns conn: it sets a
@@ -28,6 +28,8 @@ MUST_CHECK struct error *rpc_server_create(uv_loop_t *loop, const struct rpc_ser
 uint16_t rpc_server_port(const struct rpc_server *server);
 /* Strangers closed or refused since the start. */
 uint64_t rpc_server_refused_count(const struct rpc_server *server);
+/* The line about a connection that was greeted and then turned away, counted and limited like those about strangers. */
+void rpc_server_log_refused(struct rpc_server *server, const char *peer, const char *reason);
 /* Stops listening at once, closes those not greeted; frees itself from the loop. Accepts NULL. */
 void rpc_server_close(struct rpc_server *server);
 

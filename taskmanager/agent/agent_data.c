@@ -10,7 +10,7 @@
 
 #define LOGGER "TaskManagerServices"
 
-enum { HOLD_MS = 10000, HOLD_LOOK_MS = 250, HELD_COUNT_MAX = 1024 };
+enum { HOLD_MS = 10000, HOLD_LOOK_MS = 250, HELD_COUNT_MAX = 1024, NAME_BYTES_MAX = 255 };
 
 static void held_free(struct held_connection *held)
 {
@@ -71,19 +71,45 @@ static void on_detached(uv_tcp_t *handle, void *argument)
         held->timer = loop_timer_start(held->agent->loop, HOLD_LOOK_MS, HOLD_LOOK_MS, on_hold_timer, held);
 }
 
+/* The consumer's name is shown in logs, and travels on to the runner. */
+static bool is_name(const char *text)
+{
+    size_t length = text != NULL ? strlen(text) : 0;
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+            return false;
+    return length > 0 && length <= NAME_BYTES_MAX;
+}
+
+static void turn_away(struct rpc_server *server, struct rpc_conn *conn, const char *why)
+{
+    rpc_server_log_refused(server, rpc_conn_peer(conn), why);
+    rpc_conn_close(conn, NULL);
+}
+
+/* Those that wait for a runner have waited for longest at the front; one whose WELCOME is still being written goes by itself. */
+static void make_room(struct agent *agent)
+{
+    for (size_t i = 0; i < agent->held.count; i++)
+        if (agent->held.items[i]->handle != NULL) {
+            held_free(agent->held.items[i]);
+            return;
+        }
+}
+
 static void on_data_connection(struct rpc_server *server, struct rpc_conn *conn, const json_t *hello, void *context)
 {
     struct agent *agent = context;
     const char *peer = message_text(hello, "runner");
     struct id job = message_id(hello, "job");
-    (void)server;
-    if (strcmp(message_text(hello, "role"), "data") != 0 || peer == NULL || id_is_zero(job)) {
-        log_warn(LOGGER, "Closed connection from %s: it is no data connection of a task runner", rpc_conn_peer(conn));
-        rpc_conn_close(conn, NULL);
+    if (strcmp(message_text(hello, "role"), "data") != 0 || !is_name(peer) || id_is_zero(job)) {
+        turn_away(server, conn, "it is no data connection of a task runner");
         return;
     }
+    if (agent->held.count >= HELD_COUNT_MAX)
+        make_room(agent);
     if (agent->held.count >= HELD_COUNT_MAX || agent->is_stopping) {
-        rpc_conn_close(conn, NULL);
+        turn_away(server, conn, "too many data connections wait for their task runners");
         return;
     }
     struct held_connection *held = heap_new(struct held_connection);

@@ -203,6 +203,8 @@ static struct error *on_request(struct net_peer *peer, const struct frame *frame
     TRY(net_decode_request(frame->body, frame->length, &request));
     struct net_subscription *subscription = hash_map_get(&peer->server->subscriptions, &request.key, sizeof request.key);
     if (subscription == NULL) {
+        if (rpc_conn_queued_bytes(peer->conn) > WRITE_QUEUE_BYTES_MAX)
+            return error_new(PROTOCOL, "it asks for subtasks that are not here, and does not read the answers");
         send_error(peer, request.channel,
                    error_new(NOT_FOUND, "subtask %u, which feeds operator %u, is not here", request.key.producer, request.key.target_operator));
         return NULL;
@@ -259,6 +261,19 @@ static void on_drain(struct rpc_conn *conn, void *context)
     }
 }
 
+/* One that never got a channel leaves nothing behind. */
+static void peer_forget(struct net_peer *peer)
+{
+    struct net_server *server = peer->server;
+    for (size_t i = 0; i < server->peers.count; i++)
+        if (server->peers.items[i] == peer) {
+            vec_remove(&server->peers, i);
+            break;
+        }
+    free(peer->name);
+    free(peer);
+}
+
 /* The consumer is gone: its tasks have failed or ended. What we produce for it is nobody's any more; the coordinator
  * decides what becomes of our tasks. */
 static void on_close(struct rpc_conn *conn, const struct error *reason, void *context)
@@ -269,11 +284,16 @@ static void on_close(struct rpc_conn *conn, const struct error *reason, void *co
     if (!server->is_closing && reason != NULL && reason->code != ERR_NETWORK)
         log_error_chain(LOG_WARN, LOGGER, reason, "The data connection from taskmanager %s closed.", peer->name);
     peer->conn = NULL;
+    bool is_known = server->is_closing;
     for (size_t i = 0; i < server->subscriptions.count; i++) {
         struct net_subscription *subscription = server->subscriptions.entries[i].value;
-        if (subscription->peer == peer)
-            channel_release(subscription->channel);
+        if (subscription->peer != peer)
+            continue;
+        channel_release(subscription->channel);
+        is_known = true;
     }
+    if (!is_known)
+        peer_forget(peer);
     server->open_count--;
     if (server->is_closing && server->open_count == 0)
         net_server_free(server);
