@@ -603,13 +603,7 @@ static struct error *take_checkpoint(struct local_job *job, const char *director
 
 struct error *local_job_checkpoint(struct local_job *job, const char *directory, const char *kind, int64_t timeout_ms)
 {
-    int64_t give_up_at_ms = clock_mono_ms() + timeout_ms;
-    for (;;) {
-        struct error *err = take_checkpoint(job, directory, kind, END_COMPLETED, give_up_at_ms - clock_mono_ms());
-        if (err == NULL || err->code != ERR_CONFLICT || clock_mono_ms() >= give_up_at_ms)
-            return err;
-        error_free(err); /* a task ended meanwhile: the next one does without it */
-    }
+    return take_checkpoint(job, directory, kind, END_COMPLETED, timeout_ms);
 }
 
 struct error *local_job_checkpoint_abort(struct local_job *job, const char *directory, int64_t timeout_ms)
@@ -633,8 +627,9 @@ struct error *local_job_wait_with(struct local_job *job, const char *directory, 
         char *path = heap_printf("%s/chk-%" PRIu64, directory, job->next_checkpoint_id);
         err = local_job_checkpoint(job, path, "checkpoint", give_up_at_ms - clock_mono_ms());
         free(path);
-        if (err != NULL)
+        if (err != NULL && err->code != ERR_CONFLICT) /* a task ended meanwhile: the next one does without it */
             return err;
+        error_free(err);
     }
 }
 

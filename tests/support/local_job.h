@@ -3,7 +3,7 @@
  *
  *   struct local_job *job;
  *   local_job_start(graph, &(struct local_job_options){0}, &job);
- *   local_job_checkpoint(job, dir, "checkpoint", 10000);     also "savepoint", "stop", "drain"
+ *   local_job_checkpoint(job, dir, "checkpoint", 10000);     also "savepoint", "stop", "drain"; CONFLICT: a task ended before it
  *   local_job_wait(job, 10000);                              until every task has ended
  *   json_t *books = local_job_books(job);
  *   local_job_destroy(job);

@@ -607,6 +607,31 @@ START_TEST(finished_tasks_carry_their_state)
 }
 END_TEST
 
+/* Five producers and three consumers: 0; 1 and 2; 3 and 4. */
+START_TEST(rescale_consumers_start_after_their_own_producers)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 5);
+    struct job_graph *uneven = graph(1, 5, 2, checkpointed("1"));
+    uneven->operators[1].parallelism = uneven->vertices[1].parallelism = 3;
+    uneven->operators[1].inputs[0].partitioning = PARTITION_RESCALE;
+    struct job *job = submit(&f, uneven, NULL, NULL, false);
+    all_running(&f, job);
+    tick_to(&f, NOW + 1000);
+    for (uint32_t s = 0; s < 5; s++)
+        ack(&f, job, 0, s, 1, 10, s == 0);
+    for (uint32_t s = 0; s < 3; s++)
+        ack(&f, job, 1, s, 1, 10, false);
+    written(&f, job, 1);
+    report(&f, job, 0, 0, EXECUTION_FINISHED, NULL);
+    tick_to(&f, NOW + 2000);
+    const json_t *executions = find_action(&f, ACTION_TRIGGER_CHECKPOINT)->trigger.executions;
+    ck_assert_uint_eq(json_array_size(executions), 5);
+    ck_assert_str_eq(json_string_value(json_array_get(executions, 4)), job->vertices[1].subtasks[0].current->id);
+    fixture_finish(&f);
+}
+END_TEST
+
 START_TEST(cancel_keeps_or_deletes)
 {
     for (int keeps = 0; keeps < 2; keeps++) {
@@ -721,6 +746,7 @@ int main(void)
     tcase_add_test(tests, max_parallelism_may_not_change);
     tcase_add_test(tests, books_that_do_not_balance_are_named);
     tcase_add_test(tests, finished_tasks_carry_their_state);
+    tcase_add_test(tests, rescale_consumers_start_after_their_own_producers);
     tcase_add_test(tests, cancel_keeps_or_deletes);
     tcase_add_test(tests, fixed_delay_gives_up);
     tcase_add_test(tests, requests_of_unknown_jobs_are_answered);
