@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 
-from .kafka import free_port
+from ..support_py.ports import free_port
 
 BUILD = os.path.abspath(os.environ.get("BUILD", "build"))
 BIN = os.path.join(BUILD, "bin")
@@ -89,6 +89,14 @@ class Cluster:
             if name.startswith("task-runner") and int(rest.split()[1]) in parents and rest[0] != "Z":
                 pids.append(int(entry))
         return pids
+
+    def kill_runners(self):
+        """All of them. Of a job with several, those that are left are killed by their taskmanagers as soon as one is gone."""
+        for pid in self.runners():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def request(self, method, path, body=None, timeout=10):
         data = json.dumps(body).encode() if body is not None else None

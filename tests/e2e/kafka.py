@@ -1,58 +1,26 @@
 """A real Kafka broker (KRaft, single node) for tests: fetched once from its published Java packages, started on loopback
-and free ports, stopped by pid. Nothing here needs more than the Python standard library, Java and Maven."""
+and free ports, stopped by pid. Nothing here needs more than the Python standard library, Java, Maven and kcat."""
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import time
 
+from ..support_py import packages
+from ..support_py.ports import free_port
+
 KAFKA_VERSION = "3.9.0"
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>millrace.test</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
-<dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
-<version>{KAFKA_VERSION}</version></dependency>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{KAFKA_VERSION}</version></dependency>
-<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId><version>1.7.36</version></dependency>
-</dependencies></project>
-"""
-CACHE = os.environ.get("MILLRACE_TEST_CACHE") or os.path.join(os.path.dirname(__file__), "..", "..", "build", "test-cache")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def install():
     """Path of the directory with Kafka's jars; fetched with Maven on first use."""
-    lib = os.path.abspath(os.path.join(CACHE, f"kafka-{KAFKA_VERSION}"))
-    if os.path.exists(os.path.join(lib, ".complete")):
-        return lib
-    work = lib + ".tmp"
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
-    with open(os.path.join(work, "pom.xml"), "w") as f:
-        f.write(POM)
-    print(f"Fetching Kafka {KAFKA_VERSION} with Maven", flush=True)
-    for attempt in range(3):
-        done = subprocess.run(["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work}/lib"], cwd=work)
-        if done.returncode == 0:
-            break
-        time.sleep(2)
-    else:
-        raise RuntimeError("could not fetch Kafka with Maven")
-    shutil.rmtree(lib, ignore_errors=True)
-    os.rename(os.path.join(work, "lib"), lib)
-    shutil.rmtree(work)
-    open(os.path.join(lib, ".complete"), "w").close()
-    return lib
+    return packages.fetch("kafka", KAFKA_VERSION, [f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+                                                   "org.slf4j:slf4j-reload4j:1.7.36"])
 
 
 class Kafka:
-    """One broker. Data lives below `directory`; stop() and start() again keep it and its port."""
+    """One broker. Data lives below `directory`; stop() and start() again keep it and its port. A pickled copy speaks to the same broker, and
+    does not stop it."""
 
     def __init__(self, directory, heap="384m"):
         self.directory = os.path.abspath(directory)
@@ -63,6 +31,9 @@ class Kafka:
         self.lib = install()
         os.makedirs(self.directory, exist_ok=True)
         self._configure()
+
+    def __getstate__(self):
+        return {**self.__dict__, "process": None}
 
     @property
     def bootstrap(self):
@@ -91,6 +62,7 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=true
 log.segment.bytes=268435456
@@ -99,14 +71,20 @@ log.segment.bytes=268435456
                                   os.path.join(self.directory, "server.properties"), "--ignore-formatted"),
                        check=True, stdout=subprocess.DEVNULL)
 
-    def start(self, timeout=90):
-        log = open(os.path.join(self.directory, "broker.log"), "ab")
-        self.process = subprocess.Popen(self._java("kafka.Kafka", os.path.join(self.directory, "server.properties")),
-                                        stdout=log, stderr=log)
+    def start(self):
+        self.launch()
+        return self.wait_ready()
+
+    def launch(self):
+        """Starts it, without waiting."""
+        with open(os.path.join(self.directory, "broker.log"), "ab") as log:
+            self.process = subprocess.Popen(self._java("kafka.Kafka", os.path.join(self.directory, "server.properties")), stdout=log, stderr=log)
+
+    def wait_ready(self, timeout=90):
         deadline = time.time() + timeout
         while time.time() < deadline:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"Kafka ended at start, see {log.name}")
+            if self.process is not None and self.process.poll() is not None:
+                raise RuntimeError(f"Kafka ended at start, see {self.directory}/broker.log")
             done = subprocess.run(["kcat", "-b", self.bootstrap, "-L", "-m", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if done.returncode == 0:
                 return self

@@ -1,11 +1,11 @@
 """Slow user functions: back pressure shows where it is, checkpoints go through, and cancel and stop do not wait for a whole batch."""
 
 import os
-import signal
 import time
 
 from .clicks import Generator, check_results, complete_windows, results
 from .cluster import BUILD
+from ..support_py.suite import alone, takes
 
 
 def start(env, *args, parallelism="1"):
@@ -39,6 +39,7 @@ def check_cancel(cluster, job, limit_s):
     assert spent < limit_s, f"the cancel took {spent:.2f} s"
 
 
+@alone("measures how busy tasks are")
 def test_shows_where_it_is(env):
     cluster, job = start(env, "--sleep-us", "500", "--rate", "20000")
     cluster.wait(lambda: back_pressure(cluster, job, "Rows")[1] > 0.5 and back_pressure(cluster, job, "Slow")[2] > 0.9, 20,
@@ -52,6 +53,7 @@ def test_shows_where_it_is(env):
     check_cancel(cluster, job, 1)
 
 
+@alone("measures how long a cancel takes")
 def test_cancel_inside_a_slow_batch(env):
     """Rows turn slow (100 ms each) in the midst of a batch: 2048 of them would take minutes."""
     for chain in ([], ["--chain"]):
@@ -84,6 +86,7 @@ def test_stop_and_counts(env):
             assert rows_of(cluster, finished, "Slow") == (1500, 1500), rows_of(cluster, finished, "Slow")
 
 
+@alone("functions have 300 ms")
 def test_function_time_limit_counts_single_calls(env):
     """Many calls that take 2 ms each are fine under a limit of 300 ms; only one call that takes longer is not."""
     cluster, job = start(env, "--spin", "--sleep-us", "2000", "--rows", "1000", "--rate", "0")
@@ -101,6 +104,7 @@ def wait_even_minute(left_s):
         time.sleep(min(60 - now % 60, 1))
 
 
+@takes(120)
 def test_click_count_in_even_minutes(env):
     """Click Event Count with --backpressure on Kafka: 10 clicks a second get through, REST says where it is, checkpoints take less than a second,
     and after a kill in the midst of it every window has its 1000 clicks."""
@@ -263,8 +267,7 @@ def test_unaligned_in_one_chain(env):
     job.wait_back_pressure()
     taken = job.checkpoints_under_way(2)
     assert min(c["end_to_end_duration"] for c in taken) < 1000, taken
-    for runner in job.cluster.runners():
-        os.kill(runner, signal.SIGKILL)
+    job.cluster.kill_runners()
     job.cluster.wait(lambda: job.cluster.checkpoints(job.job)["counts"]["restored"] >= 1, 60, "the restore")
     job.cluster.wait_running(job.job, 60)
     job.checkpoints_under_way(1)

@@ -9,6 +9,7 @@ import time
 from .clicks import Generator, check_results, complete_windows, results
 from .kafka import Kafka
 from .proxy import Proxy
+from ..support_py.suite import takes
 
 KILLS = int(os.environ.get("KILLS", "6"))
 
@@ -114,10 +115,12 @@ def results_expected(kafka, topic):
     return max(count // 6000 - 1, 1)
 
 
+@takes(20)
 def test_kills_at_least_once(env):
     kill_test(env, exactly_once=False)
 
 
+@takes(20)
 def test_kills_exactly_once(env):
     kill_test(env, exactly_once=True)
 
@@ -144,6 +147,7 @@ def test_stopped_taskmanager(env):
     cluster.flink("cancel", job)
 
 
+@takes(40)
 def test_broker_killed_and_stopped(env):
     kafka = env.closing(Kafka(os.path.join(env.directory, "kafka")).start())
     generator = env.closing(Generator(kafka, env.topic("in"), 12000))

@@ -9,6 +9,7 @@ import time
 
 from .cluster import BUILD
 from .kafka import Kafka
+from ..support_py.suite import takes
 from .records import START_MS, event, produce, run_records, wait_rows
 
 HEALTHY, FINDINGS = 0, 2
@@ -119,9 +120,7 @@ def test_idle_partition(env):
     assert abs(finding["since"] - came) < 2000, (finding, came)
     # The time outlives the attempt.
     cluster.wait_checkpoint(job, cluster.checkpoints(job)["counts"]["completed"] + 1)
-    os.kill(cluster.runners()[0], 9)
-    for pid in cluster.runners():
-        os.kill(pid, 9)
+    cluster.kill_runners()
     cluster.wait(lambda: (cluster.checkpoints(job) or {"counts": {"restored": 0}})["counts"]["restored"] > 0, 20, "the job to be restored")
     again = wait_finding(cluster, job, "idle-split", f"Partition {topic}-1 ", "no record has come since then")
     assert again["since"] == finding["since"], (again, finding)
@@ -176,6 +175,7 @@ def test_too_few_slots(env):
         cluster.flink("cancel", one)
 
 
+@takes(20)
 def test_slow_sink(env):
     """The brokers of the sink stand still: every guarantee's sink is named, and the source is not."""
     kafka, cluster = env.kafka(), env.cluster(1, slots=3, config=REPORTS)
@@ -255,6 +255,7 @@ def test_bottleneck(env):
         cluster.flink("cancel", one)
 
 
+@takes(60)
 def test_broker_gone(env):
     cluster = env.cluster(1, slots=2, config=REPORTS)
     kafka = env.closing(Kafka(os.path.join(env.directory, "kafka"))).start()

@@ -8,6 +8,7 @@ import time
 
 from .cluster import BIN
 from .kafka import Kafka
+from ..support_py.suite import takes
 
 COUNT = 30000
 PARTITIONS = 2
@@ -52,9 +53,10 @@ def finish(generator):
     return text
 
 
+@takes(60)
 def test_generator_kills(env):
     """kill -9 at random moments, and the broker's too."""
-    kafka = env.closing(Kafka(os.path.join(env.root, f"{env.name}-kafka")).start())
+    kafka = env.closing(Kafka(os.path.join(env.directory, "kafka")).start())
     topic = env.topic("input")
     for victim in ("generator", "generator", "broker", "generator"):
         before = sum(ends(kafka, topic))

@@ -15,6 +15,7 @@ from .hostile import Raw, SecureCluster, Siege, ask, errors_of, in_threads, one_
 
 REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "10000"))
 MIB = 1 << 20
+ALONE = "measures how long honest requests take"
 
 
 def words(rng, length):

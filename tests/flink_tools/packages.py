@@ -5,17 +5,9 @@ import subprocess
 import time
 import zipfile
 
-from ..e2e.kafka import CACHE
+from ..support_py import packages
 
 DEFAULT_VERSION = "1.20.1"
-POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>millrace.test</groupId><artifactId>flink</artifactId><version>1</version><packaging>pom</packaging>
-<dependencies>
-<dependency><groupId>org.apache.flink</groupId><artifactId>flink-clients</artifactId><version>{version}</version></dependency>
-<dependency><groupId>org.apache.flink</groupId><artifactId>flink-runtime-web</artifactId><version>{version}</version></dependency>
-<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId><version>1.7.36</version></dependency>
-</dependencies></project>
-"""
 # Flink 1.x opens its classes' fields by reflection; its own start script passes the same.
 JAVA = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens=java.base/java.util=ALL-UNNAMED",
         "--add-opens=java.base/java.lang=ALL-UNNAMED"]
@@ -31,11 +23,11 @@ PROGRAM = """public class Submitted {
 """
 
 
-def unpack_web(lib, version, target):
-    with zipfile.ZipFile(os.path.join(lib, f"flink-runtime-web-{version}.jar")) as jar:
+def unpack_web(home, version):
+    with zipfile.ZipFile(os.path.join(home, "lib", f"flink-runtime-web-{version}.jar")) as jar:
         for entry in jar.infolist():
             if entry.filename.startswith("web/") and not entry.is_dir():
-                path = os.path.join(target, entry.filename[len("web/"):])
+                path = os.path.join(home, entry.filename)
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open(path, "wb") as f:
                     f.write(jar.read(entry))
@@ -43,27 +35,8 @@ def unpack_web(lib, version, target):
 
 def install(version):
     """Path of the folder with lib/*.jar and web/ of that version."""
-    home = os.path.abspath(os.path.join(CACHE, f"flink-{version}"))
-    if os.path.exists(os.path.join(home, ".complete")):
-        return home
-    work = home + ".tmp"
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
-    with open(os.path.join(work, "pom.xml"), "w") as f:
-        f.write(POM.format(version=version))
-    print(f"Fetching Flink {version} with Maven", flush=True)
-    for attempt in range(3):
-        done = subprocess.run(["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work}/lib"], cwd=work)
-        if done.returncode == 0:
-            break
-        time.sleep(2 * (attempt + 1))
-    else:
-        raise RuntimeError(f"could not fetch Flink {version} with Maven")
-    unpack_web(os.path.join(work, "lib"), version, os.path.join(work, "web"))
-    open(os.path.join(work, ".complete"), "w").close()
-    shutil.rmtree(home, ignore_errors=True)
-    os.rename(work, home)
-    return home
+    return packages.fetch("flink", version, [f"org.apache.flink:flink-clients:{version}", f"org.apache.flink:flink-runtime-web:{version}",
+                                             "org.slf4j:slf4j-reload4j:1.7.36"], jars="lib", complete=lambda home: unpack_web(home, version))
 
 
 class JavaClient:

@@ -69,8 +69,8 @@ class Stage:
     def vertex(self, job, word):
         return next(v for v in self.cluster.job(job)["vertices"] if word in v["name"])
 
-    def is_alive(self):
-        return self.cluster.jobmanager.poll() is None and all(t.poll() is None for t in self.cluster.taskmanagers)
+    def check_alive(self):
+        assert all(daemon.poll() is None for daemon in (self.cluster.jobmanager, *self.cluster.taskmanagers)), "a daemon has ended"
 
     def close(self):
         problem = None

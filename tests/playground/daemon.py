@@ -10,7 +10,8 @@ import subprocess
 import tempfile
 import time
 
-CACHE = os.path.abspath(os.environ.get("MILLRACE_TEST_CACHE") or os.path.join(os.path.dirname(__file__), "..", "..", "build", "test-cache"))
+from ..support_py.packages import CACHE
+
 PR_SET_PDEATHSIG = 1
 
 

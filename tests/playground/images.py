@@ -9,7 +9,8 @@ import subprocess
 import tempfile
 
 from ..e2e import kafka
-from .daemon import CACHE, run
+from ..support_py import packages
+from .daemon import run
 
 BASE = "debian:bookworm-slim"
 OURS = "millrace:latest"
@@ -102,33 +103,12 @@ def public_image(service):
     return found.group(1)
 
 
-ELASTICSEARCH_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>millrace.test</groupId><artifactId>elasticsearch</artifactId><version>1</version><packaging>pom</packaging>
-<dependencies><dependency><groupId>org.elasticsearch</groupId><artifactId>elasticsearch</artifactId><version>{0}</version></dependency>
-<dependency><groupId>org.elasticsearch.plugin</groupId><artifactId>transport-netty4-client</artifactId><version>{0}</version></dependency>
-</dependencies></project>
-"""
-
-
 def jars_of(service):
     """{folder in the build context: directory with Java packages}, fetched with Maven on first use."""
     if service == "kafka":
         return {"libs": kafka.install()}
     if service == "elasticsearch":
-        return {"lib": install_jars("elasticsearch", public_image(service).split(":")[1], ELASTICSEARCH_POM)}
+        version = public_image(service).split(":")[1]
+        return {"lib": packages.fetch("elasticsearch", version, [f"org.elasticsearch:elasticsearch:{version}",
+                                                                 f"org.elasticsearch.plugin:transport-netty4-client:{version}"])}
     return {}
-
-
-def install_jars(name, version, pom):
-    directory = os.path.join(CACHE, f"{name}-{version}")
-    if os.path.exists(directory):
-        return directory
-    print(f"Fetching {name} {version} with Maven.", flush=True)
-    with tempfile.TemporaryDirectory(prefix="millrace-jars.", dir=CACHE) as work:
-        with open(os.path.join(work, "pom.xml"), "w") as f:
-            f.write(pom.format(version))
-        done = run("mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work}/lib", cwd=work)
-        if done.returncode != 0:
-            raise SystemExit(f"check-playground: could not fetch {name} with Maven:\n{done.stdout[-2000:]}")
-        os.rename(os.path.join(work, "lib"), directory)
-    return directory

@@ -1,7 +1,6 @@
 """make check-playground: Docker, the images, the whole walkthrough.   python3 -m tests.playground.run [--rounds N] [-k WORD]
-Ends with `N passed, N failed`; whatever happens, no container, volume, network, mount or daemon of it stays."""
+-k takes steps, beside those that every run needs. Whatever happens, no container, volume, network, mount or daemon of it stays."""
 
-import argparse
 import os
 import signal
 import socket
@@ -13,15 +12,13 @@ import traceback
 from . import compose, profiles, rounds, walkthrough
 from .daemon import Daemon
 from .images import Images
+from ..support_py import suite
 
 
-def steps(arguments):
-    """(name, function) in the order of the story; each leaves the playground as the next one expects it."""
-    found = []
-    for module in (walkthrough, profiles, rounds):
-        found += [(name, step) for name, step in vars(module).items() if name.startswith("step_")]
-    story = sorted(found, key=lambda pair: pair[1].order)
-    return [(name, step) for name, step in story if step.is_always or any(word in name for word in arguments.words or [""])]
+def steps():
+    """In the order of the story; each leaves the playground as the next one expects it."""
+    found = [(name, step) for module in (walkthrough, profiles, rounds) for name, step in vars(module).items() if name.startswith("step_")]
+    return [suite.Test(name, step) for name, step in sorted(found, key=lambda pair: pair[1].order)]
 
 
 def choose_ports():
@@ -52,37 +49,15 @@ def clean_up():
     subprocess.run(["docker-compose", *profiles_all, "down", "-v", "--remove-orphans", "-t", "3"], cwd=compose.ROOT, capture_output=True)
 
 
-def tell_story(arguments, images):
-    passed = failed = 0
-    story = walkthrough.Story(images, arguments.rounds, arguments.seed)
-    for name, step in steps(arguments):
-        title = step.__doc__.strip().splitlines()[0]
-        print(f"  {title}", flush=True)
-        start = time.monotonic()
-        try:
-            step(story)
-        except Exception as err:
-            failed += 1
-            print(f"FAILED {name} ({time.monotonic() - start:.1f} s)", flush=True)
-            if not isinstance(err, compose.Failure):
-                traceback.print_exc()
-            print(err, flush=True)
-            show_state()
-            break
-        passed += 1
-        print(f"ok     {name} ({time.monotonic() - start:.1f} s)", flush=True)
-    return passed, failed
+def on_failure(error):
+    if not isinstance(error, compose.Failure):
+        traceback.print_exception(error)
+    print(error, flush=True)
+    show_state()
+    return True
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS", "1")), help="kills of each service (1)")
-    parser.add_argument("--seed", default=os.environ.get("SEED") or str(time.time_ns()), help="of the pauses between kills")
-    parser.add_argument("-k", action="append", dest="words", metavar="WORD", help="only these steps and those that every run needs")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("check-playground: stopped by SIGTERM"))
-    os.environ.setdefault("PLAYGROUND_RATE", "2000")
-    start = time.monotonic()
+def run(options, chosen, report):
     daemon = Daemon()
     with daemon:
         # A playground that somebody uses on the same daemon is another project.
@@ -93,21 +68,27 @@ def main():
             images.provide_base()
             images.provide("kafka")
             images.forget_ours()
-            passed, failed = tell_story(arguments, images)
+            suite.run_in_order(chosen, walkthrough.Story(images, options.rounds, options.seed), report, on_failure=on_failure)
         finally:
             clean_up()
             images.forget()
     leftovers = daemon.leftovers()
-    if leftovers:
-        failed += 1
-        print("FAILED left behind: " + "; ".join(leftovers))
-    else:
-        passed += 1
-        print("ok     nothing is left running or mounted")
-    print(f"Seed {arguments.seed}, {time.monotonic() - start:.0f} s.")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    report.result("nothing_is_left_behind", not leftovers, 0, text="".join(f"{line}\n" for line in leftovers))
+
+
+def main():
+    parser = suite.options_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS", "1")), help="kills of each service (1)")
+    parser.add_argument("--seed", default=os.environ.get("SEED") or str(time.time_ns()), help="of the pauses between kills")
+    options = parser.parse_args()
+    chosen = suite.choose(steps(), options, lambda test: test.function.is_always)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("check-playground: stopped by SIGTERM"))
+    os.environ.setdefault("PLAYGROUND_RATE", "2000")
+    report = suite.Report()
+    print(f"playground, seed {options.seed}", flush=True)
+    run(options, chosen, report)
+    return report.finish()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

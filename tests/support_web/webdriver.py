@@ -13,12 +13,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
+
+from ..support_py.ports import free_port
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 ENTER, ESCAPE, TAB = "\ue007", "\ue00c", "\ue004"
@@ -33,12 +34,6 @@ def driver_program():
     if found is None:
         raise WebDriverError("there is no chromedriver: mk/install-deps.sh tools installs it (Debian: chromium-driver)")
     return found
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Browser:

@@ -137,7 +137,7 @@ def test_out_of_reach(env):
     browser.wait(lambda: len(browser.find(".box")) == 5, 10, "the graph")
     assert browser.problems() == [], browser.problems()
     proxy.stop()
-    env.proxies.remove(proxy)
+    env.closers.remove(proxy)
     browser.wait(lambda: f"The jobmanager at 127.0.0.1:{port} cannot be reached" in browser.text("#notice"), 20, "the notice")
     assert "no connection" in browser.text("header") and browser.title() == "No connection – Millrace"
     assert len(browser.find(".box")) == 5 and "what it said last" in browser.text("#notice")

@@ -1,0 +1,1 @@
+"""What all Python tests share: choosing and reporting, running several at once, ports, logs, Java packages."""
