@@ -47,7 +47,7 @@ fuzz-run: $(call objects,$(SRC_fuzz)) $(LIB)/libsupport.a $(LIB)/libjobmanager.a
 	@tests/fuzz/run.sh $(BUILD) $(or $(FUZZ_SECONDS),30)
 
 check-e2e:
-	$(Q)$(BUILD_ALL) all check-programs $(BUILD)/tests/test_kafka
+	$(Q)$(BUILD_ALL) all check-programs $(BUILD)/tests/test_kafka $(BUILD)/tests/test_kafka_transaction
 	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(if $(K),-k $(K)) $(if $(SEED),--seed $(SEED))
 # A part under the sanitizers, which are slow: the kills; .ci/run takes all of the click count's tests (SAN_K=click_count).
 check-san-e2e:

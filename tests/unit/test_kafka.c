@@ -4,7 +4,6 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/str_buf.h"
-#include "taskmanager/connectors/kafka/kafka_transaction.h"
 #include "tests/support/local_job.h"
 #include "tests/unit/run_suite.h"
 
@@ -437,60 +436,80 @@ START_TEST(cancel_ends_a_flush_that_waits_for_a_dead_broker)
 }
 END_TEST
 
-START_TEST(markers_grow)
+/* The newest checkpoint of local_job_wait_with below `directory`. */
+static const char *newest_checkpoint(void)
 {
-    ck_assert(kafka_marker(100, 5) < kafka_marker(100, 6));
-    ck_assert(kafka_marker(100, 6) < kafka_marker(101, 1));
-    ck_assert(kafka_marker(INT64_C(1) << 29, UINT64_C(1) << 32) > 0);
+    const char *newest = NULL;
+    char name[32], file[256];
+    for (int n = 1; n < 1000; n++) {
+        snprintf(name, sizeof name, "chk-%d", n);
+        snprintf(file, sizeof file, "%s/%s/_local.json", directory, name);
+        if (access(file, R_OK) == 0)
+            newest = path(name);
+    }
+    ck_assert_ptr_nonnull(newest);
+    return newest;
+}
+
+static struct local_job *start_impatient(const char *restore)
+{
+    struct local_job *job;
+    struct job_graph *graph = make_graph(EARLIEST ",\"bounded\":{\"mode\":\"latest\"}", "exactly-once", 2, true);
+    json_object_set_new(graph->operators[2].options, "commit_timeout_ms", json_integer(300));
+    no_error(local_job_start(graph, &(struct local_job_options){.restore_directory = restore}, &job));
+    job_graph_destroy(graph);
+    return job;
+}
+
+/* When a job has ended its checkpoints are gone: rows that could not be committed must fail it, and the next attempt, which finds all sources
+ * finished, commits them. */
+START_TEST(a_job_does_not_end_before_its_last_commit)
+{
+    enum { REQUEST_END_TXN = 26 };
+    produce_rows(0, 300);
+    for (int i = 0; i < 5000; i++)
+        rd_kafka_mock_push_request_errors(cluster, REQUEST_END_TXN, 1, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
+    struct local_job *job = start_impatient(NULL);
+    struct error *err = local_job_wait_with(job, directory, 50, TIMEOUT_MS);
+    ck_assert_ptr_nonnull(err);
+    char *message = error_text(err);
+    ck_assert_msg(strstr(message, "could not be committed to Kafka topic out within 300 ms") != NULL, "%s", message);
+    free(message);
+    error_free(err);
+    ck_assert_int_eq(book(job, "out: Committer", "rows_committed"), 0);
+    local_job_destroy(job);
+    rd_kafka_mock_clear_request_errors(cluster, REQUEST_END_TXN);
+    job = start_impatient(newest_checkpoint());
+    no_error(local_job_wait_with(job, directory, 50, TIMEOUT_MS));
+    ck_assert_int_eq(book(job, "Source: in", "rows_read"), 300);
+    ck_assert_int_eq(book(job, "out: Committer", "rows_committed"), 300);
+    local_job_destroy(job);
+    check_rows(300, false); /* the mock shows what was not committed, too */
 }
 END_TEST
 
-/* ---- exactly once, real broker ---- */
+/* ---- real broker ---- */
 
 static const char *real_servers(void)
 {
     return getenv("MILLRACE_TEST_KAFKA");
 }
 
-/* The sink's transactions one by one, with the process "dying" between its steps. */
-START_TEST(transactions_recover)
+static void create_topic(const char *name)
 {
-    char topic[64], prefix[64];
-    snprintf(topic, sizeof topic, "tx-out-%" PRId64, clock_now_ms());
-    snprintf(prefix, sizeof prefix, "tx-%" PRId64, clock_now_ms());
-    json_t *properties = json_pack("{s:s}", "bootstrap.servers", real_servers());
-    const struct kafka_sink_options options = {
-        .properties = properties, .topic = topic, .guarantee = KAFKA_EXACTLY_ONCE, .transactional_id_prefix = prefix};
-    struct kafka_transactor *first, *second;
-    struct kafka_committable one = {.marker = kafka_marker(10, 1)}, two = {.marker = kafka_marker(10, 2)};
-    kafka_committable_add_row(&one, "k", 1, "one", 3);
-    kafka_committable_add_row(&two, NULL, 0, "two", 3);
-    no_error(kafka_transactor_create(&options, 0, NULL, &first));
-    ck_assert_int_eq(kafka_transactor_marker(first), -1);
-    no_error(kafka_transactor_commit(first, &one, NULL));
-    /* A new attempt fences the old one and finds the marker. */
-    no_error(kafka_transactor_create(&options, 0, NULL, &second));
-    ck_assert_int_eq(kafka_transactor_marker(second), one.marker);
-    struct error *err = kafka_transactor_commit(first, &two, NULL);
-    ck_assert_ptr_nonnull(err);
-    error_free(err);
-    no_error(kafka_transactor_commit(second, &one, NULL)); /* is in: nothing happens */
-    no_error(kafka_transactor_commit(second, &two, NULL));
-    kafka_transactor_destroy(first, false);
-    kafka_transactor_destroy(second, false);
-    no_error(kafka_transactor_create(&options, 0, NULL, &first));
-    ck_assert_int_eq(kafka_transactor_marker(first), two.marker);
-    kafka_transactor_destroy(first, false);
-    bytes_writer_finish(&one.rows);
-    bytes_writer_finish(&two.rows);
-    json_decref(properties);
+    char text[256];
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, PARTITIONS, 1, text, sizeof text);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(producer);
+    rd_kafka_CreateTopics(producer, &topic, 1, NULL, queue);
+    rd_kafka_event_destroy(rd_kafka_queue_poll(queue, TIMEOUT_MS));
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_NewTopic_destroy(topic);
 }
-END_TEST
 
+/* Creates the topics of the test there. */
 static void use_real_broker(void)
 {
     char text[256];
-    static const char *const topics[] = {in_topic, out_topic};
     int64_t now_ms = clock_now_ms();
     rd_kafka_destroy(producer);
     servers = real_servers();
@@ -500,14 +519,8 @@ static void use_real_broker(void)
     snprintf(in_topic, sizeof in_topic, "in-%" PRId64, now_ms);
     snprintf(out_topic, sizeof out_topic, "out-%" PRId64, now_ms);
     snprintf(transactional_prefix, sizeof transactional_prefix, "tx-%" PRId64, now_ms);
-    for (int i = 0; i < 2; i++) {
-        rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(topics[i], PARTITIONS, 1, text, sizeof text);
-        rd_kafka_queue_t *queue = rd_kafka_queue_new(producer);
-        rd_kafka_CreateTopics(producer, &topic, 1, NULL, queue);
-        rd_kafka_event_destroy(rd_kafka_queue_poll(queue, TIMEOUT_MS));
-        rd_kafka_queue_destroy(queue);
-        rd_kafka_NewTopic_destroy(topic);
-    }
+    create_topic(in_topic);
+    create_topic(out_topic);
 }
 
 /* A checkpoint that completed, one whose completion nobody heard of, rows behind it, other parallelisms: every row once. */
@@ -543,6 +556,110 @@ START_TEST(exactly_once_over_restarts)
 }
 END_TEST
 
+static void produce_at(int n, int32_t partition, int64_t time_ms)
+{
+    char text[64];
+    int length = snprintf(text, sizeof text, "{\"t\":%d,\"n\":%d}", 1000 + n, n);
+    rd_kafka_resp_err_t code =
+        rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(in_topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_VALUE(text, (size_t)length),
+                          RD_KAFKA_V_TIMESTAMP(time_ms), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    ck_assert_int_eq(code, RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+/* What of rows 0 … 31 (bit n: row n) is read from a start to a stop. */
+static uint32_t read_between(const char *extra, int parallelism)
+{
+    static int run;
+    int counts[32] = {0};
+    uint32_t bits = 0;
+    char name[16];
+    snprintf(out_topic, sizeof out_topic, "out-%d-%d", (int)getpid(), run++);
+    create_topic(out_topic);
+    snprintf(name, sizeof name, "run-%d", run);
+    struct local_job *job = start(extra, "at-least-once", parallelism, NULL);
+    no_error(local_job_wait_with(job, path(name), 50, TIMEOUT_MS));
+    int64_t rows = book(job, "Source: in", "rows_out");
+    local_job_destroy(job);
+    if (rows > 0)
+        ck_assert_int_eq(consume(out_topic, counts, 32), rows);
+    for (int n = 0; n < 32; n++) {
+        ck_assert_int_le(counts[n], 1);
+        bits |= (uint32_t)counts[n] << n;
+    }
+    return bits;
+}
+
+#define AT(MODE, TIME) ",\"" MODE "\":{\"mode\":\"timestamp\",\"timestamp_ms\":" #TIME "}"
+#define TO_THE_END ",\"bounded\":{\"mode\":\"latest\"}"
+
+/* Partition 0 has rows 0 … 3 at 10, 20, 30, 40 s, partition 1 rows 4 … 6 at 100, 110 and (late) 105 s. Each partition has its own first record that
+ * is not earlier than the time; one without has its end. */
+START_TEST(starts_and_stops_at_times)
+{
+    use_real_broker();
+    for (int n = 0; n < 4; n++)
+        produce_at(n, 0, 10000 * (n + 1));
+    produce_at(4, 1, 100000);
+    produce_at(5, 1, 110000);
+    produce_at(6, 1, 105000);
+    rd_kafka_flush(producer, TIMEOUT_MS);
+    ck_assert_uint_eq(read_between(AT("startup", 0) TO_THE_END, 2), 0x7f);       /* before all */
+    ck_assert_uint_eq(read_between(AT("startup", 30000) TO_THE_END, 2), 0x7c);   /* a record's own time, and before all of the other's */
+    ck_assert_uint_eq(read_between(AT("startup", 30001) TO_THE_END, 1), 0x78);   /* between two */
+    ck_assert_uint_eq(read_between(AT("startup", 50000) TO_THE_END, 2), 0x70);   /* beyond the end of one */
+    ck_assert_uint_eq(read_between(AT("startup", 104000) TO_THE_END, 1), 0x60);  /* offsets, not times, decide from there on */
+    ck_assert_uint_eq(read_between(AT("startup", 110001) TO_THE_END, 2), 0);     /* beyond all */
+    ck_assert_uint_eq(read_between(AT("startup", 4102444800000) TO_THE_END, 1), 0);
+    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 0), 1), 0);
+    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 30000), 2), 0x03);
+    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 110000), 1), 0x1f);
+    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 4102444800000), 2), 0x7f);
+    ck_assert_uint_eq(read_between(AT("startup", 20000) AT("bounded", 105000), 1), 0x1e);
+    ck_assert_uint_eq(read_between(AT("startup", 30000) AT("bounded", 20000), 1), 0); /* the end before the start */
+}
+END_TEST
+
+/* A time beyond all records means the end as it was then: what comes later is read, also by an attempt that begins anew from a checkpoint. */
+START_TEST(a_time_to_come_is_the_end_of_now)
+{
+    use_real_broker();
+    produce_at(0, 0, 10000);
+    produce_at(1, 1, 10000);
+    rd_kafka_flush(producer, TIMEOUT_MS);
+    struct local_job *job = start(AT("startup", 20000), "at-least-once", 2, NULL);
+    no_error(local_job_wait_running(job, TIMEOUT_MS));
+    int64_t deadline_ms = clock_mono_ms() + TIMEOUT_MS;
+    for (size_t splits = 0; splits < 2 && clock_mono_ms() < deadline_ms;) {
+        json_t *tasks = local_job_metrics(job), *task, *operator;
+        size_t t, o;
+        splits = 0;
+        json_array_foreach(tasks, t, task)
+            json_array_foreach(json_object_get(task, "operators"), o, operator)
+                splits += json_array_size(json_object_get(operator, "splits"));
+        json_decref(tasks);
+    }
+    no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
+    local_job_destroy(job);
+    produce_at(2, 0, 15000); /* earlier than the time, behind the end */
+    produce_at(3, 1, 30000);
+    rd_kafka_flush(producer, TIMEOUT_MS);
+    job = start(AT("startup", 20000), "at-least-once", 1, path("1"));
+    wait_for(job, "Source: in", "rows_read", 2);
+    no_error(local_job_checkpoint(job, path("2"), "checkpoint", TIMEOUT_MS));
+    local_job_destroy(job);
+    int counts[4] = {0};
+    ck_assert_int_eq(consume(out_topic, counts, 4), 2);
+    ck_assert_int_eq(counts[2] + counts[3], 2);
+}
+END_TEST
+
+START_TEST(a_time_before_1970_is_refused)
+{
+    expect_failure(AT("startup", -2), "must not be before 1970");
+    expect_failure(EARLIEST AT("bounded", -1), "must not be before 1970");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("kafka");
@@ -560,14 +677,17 @@ int main(void)
     tcase_add_test(tcase, malformed_goes_to_the_dead_letter_topic);
     tcase_add_test(tcase, survives_a_broker_that_goes_and_comes);
     tcase_add_test(tcase, bad_property_is_named);
-    tcase_add_test(tcase, markers_grow);
     tcase_add_test(tcase, cancel_does_not_wait_for_a_source_or_committer_whose_broker_is_away);
     tcase_add_test(tcase, cancel_ends_a_flush_that_waits_for_a_dead_broker);
+    tcase_add_test(tcase, a_job_does_not_end_before_its_last_commit);
+    tcase_add_test(tcase, a_time_before_1970_is_refused);
     if (real_servers() != NULL) {
-        tcase_add_test(tcase, transactions_recover);
+        tcase_add_test(tcase, starts_and_stops_at_times);
+        tcase_add_test(tcase, a_time_to_come_is_the_end_of_now);
         tcase_add_test(tcase, exactly_once_over_restarts);
     } else {
-        puts("skipped: transactions_recover, exactly_once_over_restarts (MILLRACE_TEST_KAFKA=host:port is not set; make check-e2e sets it)");
+        puts("skipped: starts_and_stops_at_times, a_time_to_come_is_the_end_of_now, exactly_once_over_restarts "
+             "(MILLRACE_TEST_KAFKA=host:port is not set; make check-e2e sets it)");
     }
     suite_add_tcase(suite, tcase);
     return run_suite(suite);

@@ -195,7 +195,7 @@ __attribute__((format(printf, 2, 0))) static struct error *make_error(bool is_fi
     return is_final ? error_new(CONNECTOR_FATAL, "could not %s: %s", action, text) : error_new(CONNECTOR, "could not %s: %s", action, text);
 }
 
-static bool is_final(rd_kafka_resp_err_t code)
+bool kafka_error_is_final(rd_kafka_resp_err_t code)
 {
     switch ((int)code) {
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
@@ -217,7 +217,7 @@ struct error *kafka_error(rd_kafka_resp_err_t code, const char *what, ...)
 {
     va_list args;
     va_start(args, what);
-    struct error *err = make_error(is_final(code), what, args, rd_kafka_err2str(code));
+    struct error *err = make_error(kafka_error_is_final(code), what, args, rd_kafka_err2str(code));
     va_end(args);
     return err;
 }
@@ -226,7 +226,7 @@ struct error *kafka_error_take(rd_kafka_error_t *kafka_err, const char *what, ..
 {
     va_list args;
     va_start(args, what);
-    struct error *err = make_error(is_final(rd_kafka_error_code(kafka_err)), what, args, rd_kafka_error_string(kafka_err));
+    struct error *err = make_error(kafka_error_is_final(rd_kafka_error_code(kafka_err)), what, args, rd_kafka_error_string(kafka_err));
     va_end(args);
     rd_kafka_error_destroy(kafka_err);
     return err;

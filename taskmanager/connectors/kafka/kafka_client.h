@@ -35,6 +35,8 @@ MUST_CHECK struct error *kafka_error(rd_kafka_resp_err_t code, const char *what,
 MUST_CHECK struct error *kafka_error_take(rd_kafka_error_t *kafka_err, const char *what, ...) PRINTF_LIKE(2, 3);
 /* Errors that go away by themselves when the broker is back: worth a log line, not a failure. */
 bool kafka_error_is_transient(rd_kafka_resp_err_t code);
+/* Errors that another try, or a restart, meets again. */
+bool kafka_error_is_final(rd_kafka_resp_err_t code);
 
 /* At most one line a second per limiter; the count of swallowed ones is told with the next. */
 struct kafka_log_limit {

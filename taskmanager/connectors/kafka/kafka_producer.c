@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define QUEUE_FULL_WAIT_MS 50
+#define QUEUE_FULL_WAIT_MS 5 /* producers without delivery reports are not woken when there is room */
 
 static bool speaks_against_idempotence(const json_t *properties)
 {

@@ -3,7 +3,9 @@
  *   none           the writer produces and forgets
  *   at-least-once  the writer produces, and waits for the brokers before each barrier; the committer has nothing to do
  *   exactly-once   the writer encodes rows and passes them to the committer, which writes the rows of an epoch in one
- *                  transaction once its checkpoint is complete (kafka_transaction.h) */
+ *                  transaction once its checkpoint is complete (kafka_transaction.h). Memory: the rows of the epoch under way, those of
+ *                  each completed checkpoint until they are committed (checkpoints go on meanwhile), and, while a snapshot is taken and
+ *                  written, a second copy; an epoch of more than 2 GiB fails the job */
 #ifndef MILLRACE_KAFKA_SINK_H
 #define MILLRACE_KAFKA_SINK_H
 
@@ -17,6 +19,7 @@ struct kafka_sink_options {
     const json_t *format;
     enum kafka_guarantee guarantee;
     const char *transactional_id_prefix; /* EXACTLY_ONCE only */
+    int64_t commit_timeout_ms; /* EXACTLY_ONCE: how long the end of the job waits for its last commit, before the job fails instead */
 };
 
 MUST_CHECK struct error *kafka_sink_options_parse(const struct op_context *ctx, struct kafka_sink_options *out);

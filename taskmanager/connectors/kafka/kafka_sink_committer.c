@@ -20,7 +20,8 @@
 
 #define STATE_NAME "kafka-committables"
 #define REAP_INTERVAL_MS 20
-#define FINAL_COMMIT_PATIENCE_MS 60000
+/* What one epoch may come to: it is kept in memory until it is committed, and goes through a checkpoint as one item. */
+#define EPOCH_BYTES_MAX (UINT64_C(2) << 30)
 
 struct kafka_sink_committer {
     struct op op; /* first member */
@@ -78,7 +79,7 @@ static struct error *recover_index(struct kafka_sink_committer *self, struct kaf
         const struct kafka_committable *next = NULL;
         for (size_t i = 0; i < self->restored.count; i++) {
             const struct kafka_committable *candidate = self->restored.items[i];
-            if (candidate->index == index && candidate->marker > kafka_transactor_marker(transactor) &&
+            if (candidate->index == index && !kafka_transactor_has(transactor, candidate) &&
                 (next == NULL || candidate->marker < next->marker))
                 next = candidate;
         }
@@ -186,6 +187,10 @@ static struct error *committer_process(struct op *op, uint32_t input, struct bat
     }
     op->ctx->books->rows_written += batch->row_count;
     op_metric_set(op, "numBytesSend", (double)self->sent_bytes);
+    if (self->epoch->rows.length > EPOCH_BYTES_MAX)
+        return error_with_hint(error_new(CONNECTOR, "more than 2 GiB of rows for Kafka topic %s have come since the last checkpoint",
+                                         self->options.topic),
+                               "exactly-once rows wait in memory for their checkpoint: take checkpoints more often, or more subtasks");
     return NULL;
 }
 
@@ -238,6 +243,19 @@ static struct error *committer_snapshot(struct op *op, uint64_t checkpoint_id, s
     return NULL;
 }
 
+/* When the task ends its checkpoints may be forgotten: what they have for the brokers must be there before. */
+static struct error *commit_the_last(struct kafka_sink_committer *self)
+{
+    const struct op *op = &self->op;
+    kafka_committer_thread_wait(self->thread, self->options.commit_timeout_ms, op->ctx->is_aborting);
+    TRY(reap(self));
+    if (self->handed_over == 0 || op_is_aborting(op))
+        return NULL;
+    return error_with_hint(error_new(CONNECTOR, "the rows of checkpoint %" PRIu64 " could not be committed to Kafka topic %s within %" PRId64 " ms",
+                                     self->pending.items[0]->checkpoint_id, self->options.topic, self->options.commit_timeout_ms),
+                           "they are in the checkpoint: the job commits them when it is restarted and the brokers answer");
+}
+
 static struct error *committer_checkpoint_complete(struct op *op, uint64_t checkpoint_id)
 {
     struct kafka_sink_committer *self = self_of(op);
@@ -248,11 +266,9 @@ static struct error *committer_checkpoint_complete(struct op *op, uint64_t check
         self->pending.items[self->handed_over]->due_ms = now_ms;
         kafka_committer_thread_add(self->thread, self->pending.items[self->handed_over++]);
     }
-    if (self->handed_over == 0)
-        return NULL;
     if (self->has_ended)
-        kafka_committer_thread_wait(self->thread, FINAL_COMMIT_PATIENCE_MS, op->ctx->is_aborting);
-    else
+        return commit_the_last(self);
+    if (self->handed_over > 0)
         op_wake_at(op, clock_now_ms() + REAP_INTERVAL_MS);
     return reap(self);
 }
@@ -287,16 +303,27 @@ static void leave(void *arg)
     free(leaving);
 }
 
+static void warn_of_uncommitted(struct kafka_sink_committer *self)
+{
+    struct error *err = reap(self);
+    if (err != NULL || self->handed_over > 0)
+        log_warn("KafkaCommitter", "%s: the rows of checkpoint %" PRIu64 " are not in Kafka topic %s yet: they come when the job is started from it",
+                 self->op.ctx->task_name, self->pending.items[0]->checkpoint_id, self->options.topic);
+    error_free(err);
+}
+
 static void committer_close(struct op *op)
 {
     struct kafka_sink_committer *self = self_of(op);
     if (self->thread == NULL)
         return;
+    /* The job is stopped with a savepoint: its rows should be in before it counts as ended. If not, the savepoint has them. */
+    if (self->handed_over > 0 && !op_is_aborting(op)) {
+        kafka_committer_thread_wait(self->thread, self->options.commit_timeout_ms, op->ctx->is_aborting);
+        warn_of_uncommitted(self);
+    }
     struct leaving leaving = {.thread = self->thread, .pending = self->pending.items, .pending_count = self->pending.count};
     struct leaving *copy = heap_memdup(&leaving, sizeof leaving);
-    /* Their checkpoints are complete, so they should be in before the job counts as ended. If not, the state has them. */
-    if (self->handed_over > 0)
-        kafka_committer_thread_wait(self->thread, FINAL_COMMIT_PATIENCE_MS, op->ctx->is_aborting);
     self->thread = NULL;
     self->pending.items = NULL;
     self->pending.count = self->pending.capacity = 0;

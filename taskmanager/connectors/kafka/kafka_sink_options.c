@@ -1,7 +1,11 @@
 /* Parsing of the options of a Kafka sink. */
 #include "taskmanager/connectors/kafka/kafka_sink.h"
 
+#include "taskmanager/ops/op_support.h"
+
 #include <string.h>
+
+#define COMMIT_TIMEOUT_DEFAULT_MS 60000
 
 struct error *kafka_sink_options_parse(const struct op_context *ctx, struct kafka_sink_options *out)
 {
@@ -12,9 +16,11 @@ struct error *kafka_sink_options_parse(const struct op_context *ctx, struct kafk
                                          .topic = json_string_value(json_object_get(json, "topic")),
                                          .format = json_object_get(json, "format"),
                                          .guarantee = KAFKA_AT_LEAST_ONCE,
+                                         .commit_timeout_ms = COMMIT_TIMEOUT_DEFAULT_MS,
                                          .transactional_id_prefix = json_string_value(json_object_get(json, "transactional_id_prefix"))};
     if (options.topic == NULL || options.topic[0] == '\0')
         return error_new(INVALID_ARGUMENT, "%s: a Kafka sink needs a topic", ctx->spec->name);
+    TRY(op_option_int(ctx, json, "commit_timeout_ms", 1, INT64_MAX / 2, &options.commit_timeout_ms));
     if (guarantee != NULL) {
         size_t i = 0;
         while (i < 3 && strcmp(guarantees[i], guarantee) != 0)

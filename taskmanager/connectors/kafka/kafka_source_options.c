@@ -24,6 +24,9 @@ static struct error *parse_point(const json_t *json, const char *option, bool wa
     const json_t *timestamp = json_object_get(json, "timestamp_ms");
     if (wants_timestamp && !json_is_integer(timestamp))
         return error_new(INVALID_ARGUMENT, "%s: mode timestamp needs timestamp_ms", option);
+    if (json_integer_value(timestamp) < 0)
+        return error_new(INVALID_ARGUMENT, "%s: timestamp_ms is %" JSON_INTEGER_FORMAT ", it must not be before 1970", option,
+                         json_integer_value(timestamp));
     *timestamp_ms = json_integer_value(timestamp);
     *offsets = json_object_get(json, "offsets");
     if (wants_offsets && (!json_is_object(*offsets) || json_object_size(*offsets) == 0))

@@ -18,6 +18,10 @@
 #define READ_STEP_MS 1000
 #define START_PATIENCE_MS 60000
 #define RETRY_PAUSE_MS 100
+#define TRANSACTION_TIMEOUT_DEFAULT_MS 60000 /* librdkafka's transaction.timeout.ms */
+/* Of the transaction timeout, a part of a committable is produced for at most this share: the rest is for librdkafka's queue and the commit. */
+#define PART_SHARE 4
+#define ABORT_COUNT_MAX 5 /* of one committable without progress, before the job is to know */
 #define COMMITTABLE_VERSION 1
 #define ROW_HAS_KEY 1
 #define ROW_HAS_VALUE 2
@@ -29,6 +33,8 @@ struct kafka_transactor {
     rd_kafka_topic_t *topic;
     rd_kafka_consumer_group_metadata_t *group;
     int64_t marker;
+    uint64_t marker_rows; /* of the marker's committable so many rows are in; UINT64_MAX: all */
+    int64_t part_ms;      /* produces for so long at most, before it commits what is there */
 };
 
 /* ---- committables ---- */
@@ -140,6 +146,18 @@ static struct error *create_marker_reader(const struct kafka_sink_options *optio
     return kafka_client_create(RD_KAFKA_CONSUMER, conf, out);
 }
 
+/* Beside the marker, as its metadata: how many rows of the committable are in. Nothing: all of them. */
+static uint64_t rows_of_metadata(const rd_kafka_topic_partition_t *stored)
+{
+    char text[24], *end;
+    if (stored->metadata_size == 0 || stored->metadata_size >= sizeof text)
+        return UINT64_MAX;
+    memcpy(text, stored->metadata, stored->metadata_size);
+    text[stored->metadata_size] = '\0';
+    uint64_t rows = strtoull(text, &end, 10);
+    return end != text && *end == '\0' ? rows : UINT64_MAX;
+}
+
 /* A read_committed reader waits until offsets of a transaction that is just ending are settled (KIP-447). */
 static struct error *read_marker(struct kafka_transactor *transactor, const struct kafka_sink_options *options,
                                  const atomic_bool *is_aborting)
@@ -162,9 +180,18 @@ static struct error *read_marker(struct kafka_transactor *transactor, const stru
         pause_ms(RETRY_PAUSE_MS);
     }
     transactor->marker = list->elems[0].offset >= 0 ? list->elems[0].offset : -1;
+    transactor->marker_rows = rows_of_metadata(&list->elems[0]);
     rd_kafka_topic_partition_list_destroy(list);
     kafka_client_destroy(reader, should_stop(is_aborting));
     return code == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : kafka_error(code, "read the transaction marker of %s", transactor->id);
+}
+
+/* A property is text or a number. */
+static int64_t transaction_timeout_ms(const json_t *properties)
+{
+    const json_t *timeout = json_object_get(properties, "transaction.timeout.ms");
+    int64_t timeout_ms = json_is_string(timeout) ? strtoll(json_string_value(timeout), NULL, 10) : json_integer_value(timeout);
+    return timeout_ms > 0 ? timeout_ms : TRANSACTION_TIMEOUT_DEFAULT_MS;
 }
 
 struct error *kafka_transactor_create(const struct kafka_sink_options *options, uint32_t index, const atomic_bool *is_aborting,
@@ -172,6 +199,8 @@ struct error *kafka_transactor_create(const struct kafka_sink_options *options, 
 {
     struct kafka_transactor *transactor = heap_new(struct kafka_transactor);
     transactor->marker = -1;
+    transactor->marker_rows = UINT64_MAX;
+    transactor->part_ms = transaction_timeout_ms(options->properties) / PART_SHARE;
     transactor->topic_name = heap_strdup(options->topic);
     transactor->id = heap_printf("%s-%" PRIu32, options->transactional_id_prefix, index);
     const struct kafka_setting extra[] = {{"transactional.id", transactor->id}, {NULL, NULL}};
@@ -199,6 +228,12 @@ int64_t kafka_transactor_marker(const struct kafka_transactor *transactor)
     return transactor->marker;
 }
 
+bool kafka_transactor_has(const struct kafka_transactor *transactor, const struct kafka_committable *committable)
+{
+    return committable->marker < transactor->marker ||
+           (committable->marker == transactor->marker && committable->row_count <= transactor->marker_rows);
+}
+
 void kafka_transactor_destroy(struct kafka_transactor *transactor, bool is_aborting)
 {
     if (transactor == NULL)
@@ -220,24 +255,24 @@ enum step_result {
     STEP_DONE,
     STEP_AGAIN,  /* the same step once more */
     STEP_ABORT,  /* abort the transaction, then all of it once more */
+    STEP_GIVE_UP, /* abort the transaction: the error would come again (a record that the brokers refuse) */
     STEP_FAILED, /* the producer is of no use any more */
 };
 
-/* What librdkafka's documentation says to do about an error of a transaction call. Takes kafka_err; *err only with STEP_FAILED. */
+/* What librdkafka's documentation says to do about an error of a transaction call. Takes kafka_err; *err with STEP_GIVE_UP and STEP_FAILED. */
 static enum step_result judge(struct kafka_transactor *transactor, rd_kafka_error_t *kafka_err, const char *what, struct error **err)
 {
     if (kafka_err == NULL)
         return STEP_DONE;
     enum step_result result = STEP_FAILED;
-    if (!rd_kafka_error_is_fatal(kafka_err)) {
-        if (rd_kafka_error_txn_requires_abort(kafka_err))
-            result = STEP_ABORT;
-        else if (rd_kafka_error_is_retriable(kafka_err))
-            result = STEP_AGAIN;
-    }
-    if (result == STEP_FAILED) {
+    bool is_final = kafka_error_is_final(rd_kafka_error_code(kafka_err));
+    if (!rd_kafka_error_is_fatal(kafka_err) && rd_kafka_error_txn_requires_abort(kafka_err))
+        result = is_final ? STEP_GIVE_UP : STEP_ABORT;
+    else if (!rd_kafka_error_is_fatal(kafka_err) && rd_kafka_error_is_retriable(kafka_err))
+        result = STEP_AGAIN;
+    if (result == STEP_FAILED || result == STEP_GIVE_UP) {
         *err = kafka_error_take(kafka_err, "%s transaction %s", what, transactor->id);
-        return STEP_FAILED;
+        return result;
     }
     log_warn("KafkaCommitter", "%s transaction %s: %s; trying again", what, transactor->id, rd_kafka_error_string(kafka_err));
     rd_kafka_error_destroy(kafka_err);
@@ -245,21 +280,54 @@ static enum step_result judge(struct kafka_transactor *transactor, rd_kafka_erro
     return result;
 }
 
-static struct error *produce_rows(struct kafka_transactor *transactor, const struct kafka_committable *committable,
-                                  const atomic_bool *is_stopping)
+/* Where in the rows of a committable its next transaction begins. */
+struct row_cursor {
+    struct bytes_reader reader;
+    uint64_t row_count; /* before the reader's position */
+};
+
+struct row {
+    const uint8_t *key; /* NULL: none */
+    size_t key_length;
+    const uint8_t *value; /* NULL: a tombstone */
+    size_t value_length;
+};
+
+static struct error *next_row(struct row_cursor *cursor, struct row *row)
 {
-    struct bytes_reader reader = bytes_reader_on(committable->rows.data, committable->rows.length);
-    while (bytes_reader_left(&reader) > 0) {
-        uint8_t flags = bytes_read_u8(&reader);
-        size_t key_length = 0, value_length = 0;
-        const uint8_t *key = flags & ROW_HAS_KEY ? bytes_read_block(&reader, &key_length) : NULL;
-        const uint8_t *value = flags & ROW_HAS_VALUE ? bytes_read_block(&reader, &value_length) : NULL;
-        if (!bytes_reader_ok(&reader))
-            return error_new(CORRUPT, "the rows to be committed to Kafka are malformed");
-        TRY(kafka_producer_send(transactor->producer, transactor->topic, key, key_length, value, value_length, true, is_stopping, NULL));
+    struct bytes_reader *reader = &cursor->reader;
+    uint8_t flags = bytes_read_u8(reader);
+    *row = (struct row){0};
+    row->key = flags & ROW_HAS_KEY ? bytes_read_block(reader, &row->key_length) : NULL;
+    row->value = flags & ROW_HAS_VALUE ? bytes_read_block(reader, &row->value_length) : NULL;
+    if (!bytes_reader_ok(reader))
+        return error_new(CORRUPT, "the rows to be committed to Kafka are malformed");
+    cursor->row_count++;
+    return NULL;
+}
+
+/* librdkafka takes no more records once the transaction has to be aborted, for whatever reason. */
+static enum step_result produce_part(struct kafka_transactor *transactor, struct row_cursor *cursor, const atomic_bool *is_stopping,
+                                     struct error **err)
+{
+    int64_t end_ms = clock_mono_ms() + transactor->part_ms;
+    while (bytes_reader_left(&cursor->reader) > 0 && clock_mono_ms() < end_ms) {
+        struct row row;
+        *err = next_row(cursor, &row);
+        if (*err == NULL)
+            *err = kafka_producer_send(transactor->producer, transactor->topic, row.key, row.key_length, row.value, row.value_length, true,
+                                       is_stopping, NULL);
+        if (*err != NULL && (*err)->code != ERR_CONNECTOR)
+            return STEP_GIVE_UP;
+        if (*err != NULL) {
+            log_error_chain(LOG_WARN, "KafkaCommitter", *err, "transaction %s is aborted and tried again:", transactor->id);
+            error_free(*err);
+            *err = NULL;
+            return STEP_ABORT;
+        }
         rd_kafka_poll(transactor->producer, 0);
     }
-    return NULL;
+    return STEP_DONE;
 }
 
 static enum step_result begin(struct kafka_transactor *transactor, struct error **err)
@@ -267,10 +335,19 @@ static enum step_result begin(struct kafka_transactor *transactor, struct error 
     return judge(transactor, rd_kafka_begin_transaction(transactor->producer), "begin", err);
 }
 
-static enum step_result send_marker(struct kafka_transactor *transactor, int64_t marker, const atomic_bool *is_stopping, struct error **err)
+static enum step_result send_marker(struct kafka_transactor *transactor, int64_t marker, const struct row_cursor *cursor,
+                                    const atomic_bool *is_stopping, struct error **err)
 {
+    char rows[24];
+    bool is_whole = bytes_reader_left(&cursor->reader) == 0;
+    int length = snprintf(rows, sizeof rows, "%" PRIu64, cursor->row_count);
     rd_kafka_topic_partition_list_t *offsets = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(offsets, transactor->topic_name, 0)->offset = marker;
+    rd_kafka_topic_partition_t *offset = rd_kafka_topic_partition_list_add(offsets, transactor->topic_name, 0);
+    offset->offset = marker;
+    if (!is_whole) { /* freed with the list, by librdkafka */
+        offset->metadata = heap_strdup(rows);
+        offset->metadata_size = (size_t)length;
+    }
     enum step_result result;
     do
         result = judge(transactor, rd_kafka_send_offsets_to_transaction(transactor->producer, offsets, transactor->group, CALL_TIMEOUT_MS),
@@ -298,7 +375,7 @@ static enum step_result abort_transaction(struct kafka_transactor *transactor, c
 {
     for (;;) {
         enum step_result result = judge(transactor, rd_kafka_abort_transaction(transactor->producer, CALL_TIMEOUT_MS), "abort", err);
-        if (result == STEP_DONE || result == STEP_FAILED)
+        if (result != STEP_AGAIN && result != STEP_ABORT)
             return result;
         if (should_stop(is_stopping)) {
             *err = error_new(CANCELLED, "stopped while aborting transaction %s", transactor->id);
@@ -307,43 +384,75 @@ static enum step_result abort_transaction(struct kafka_transactor *transactor, c
     }
 }
 
-static enum step_result run_transaction(struct kafka_transactor *transactor, const struct kafka_committable *committable,
+/* One transaction: rows from the cursor on, as many as there is time for, and the marker. */
+static enum step_result run_transaction(struct kafka_transactor *transactor, int64_t marker, struct row_cursor *cursor,
                                         const atomic_bool *is_stopping, struct error **err)
 {
     enum step_result result = begin(transactor, err);
     if (result != STEP_DONE)
         return result;
-    /* A record that librdkafka refuses for good (too large) would be refused again: that is an error, not a retry. A full abort is
-     * due first, so that no half transaction stays open. */
-    struct error *produce_err = produce_rows(transactor, committable, is_stopping);
-    if (produce_err != NULL) {
-        struct error *abort_err = NULL;
-        abort_transaction(transactor, is_stopping, &abort_err);
-        error_free(abort_err);
-        *err = produce_err;
-        return STEP_FAILED;
-    }
-    result = send_marker(transactor, committable->marker, is_stopping, err);
+    result = produce_part(transactor, cursor, is_stopping, err);
+    if (result == STEP_DONE)
+        result = send_marker(transactor, marker, cursor, is_stopping, err);
     return result == STEP_DONE ? commit(transactor, is_stopping, err) : result;
+}
+
+/* So that no half transaction stays open, which would hold up the topic's readers. Takes err and gives it back. */
+static struct error *give_up(struct kafka_transactor *transactor, const atomic_bool *is_stopping, struct error *err)
+{
+    struct error *abort_err = NULL;
+    abort_transaction(transactor, is_stopping, &abort_err);
+    error_free(abort_err);
+    return err;
+}
+
+/* run_transaction again and again until it is in. The cursor moves with success only. */
+static struct error *commit_part(struct kafka_transactor *transactor, int64_t marker, struct row_cursor *cursor, const atomic_bool *is_stopping)
+{
+    for (int abort_count = 0; abort_count < ABORT_COUNT_MAX;) {
+        struct error *err = NULL;
+        struct row_cursor next = *cursor;
+        enum step_result result = run_transaction(transactor, marker, &next, is_stopping, &err);
+        if (result == STEP_DONE) {
+            *cursor = next;
+            return NULL;
+        }
+        if (result == STEP_GIVE_UP)
+            return give_up(transactor, is_stopping, err);
+        if (result == STEP_ABORT) {
+            result = abort_transaction(transactor, is_stopping, &err);
+            abort_count++;
+        }
+        if (result == STEP_FAILED || result == STEP_GIVE_UP)
+            return err;
+        if (should_stop(is_stopping))
+            return error_new(CANCELLED, "stopped while committing transaction %s", transactor->id);
+    }
+    return error_with_hint(error_new(CONNECTOR, "transaction %s had to be aborted %d times", transactor->id, ABORT_COUNT_MAX),
+                           "the log of the task says why; its rows are in the checkpoint, and the next attempt writes them");
+}
+
+/* The first rows, which an earlier attempt has committed. */
+static struct error *skip_rows(struct row_cursor *cursor, uint64_t count)
+{
+    struct row row;
+    while (cursor->row_count < count && bytes_reader_left(&cursor->reader) > 0)
+        TRY(next_row(cursor, &row));
+    return NULL;
 }
 
 struct error *kafka_transactor_commit(struct kafka_transactor *transactor, const struct kafka_committable *committable,
                                       const atomic_bool *is_stopping)
 {
-    if (committable->marker <= transactor->marker)
+    if (kafka_transactor_has(transactor, committable))
         return NULL;
-    for (;;) {
-        struct error *err = NULL;
-        enum step_result result = run_transaction(transactor, committable, is_stopping, &err);
-        if (result == STEP_ABORT)
-            result = abort_transaction(transactor, is_stopping, &err) == STEP_FAILED ? STEP_FAILED : STEP_AGAIN;
-        if (result == STEP_DONE) {
-            transactor->marker = committable->marker;
-            return NULL;
-        }
-        if (result == STEP_FAILED)
-            return err;
-        if (should_stop(is_stopping))
-            return error_new(CANCELLED, "stopped while committing transaction %s", transactor->id);
-    }
+    struct row_cursor cursor = {.reader = bytes_reader_on(committable->rows.data, committable->rows.length)};
+    if (committable->marker == transactor->marker)
+        TRY(skip_rows(&cursor, transactor->marker_rows));
+    do {
+        TRY(commit_part(transactor, committable->marker, &cursor, is_stopping));
+        transactor->marker = committable->marker;
+        transactor->marker_rows = bytes_reader_left(&cursor.reader) > 0 ? cursor.row_count : UINT64_MAX;
+    } while (bytes_reader_left(&cursor.reader) > 0);
+    return NULL;
 }

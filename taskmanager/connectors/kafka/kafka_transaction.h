@@ -5,6 +5,10 @@
  * partition 0 of the output topic, the marker. So rows and marker appear together or not at all, and afterwards the marker tells
  * whether a committable is in: it is if and only if its marker is not greater than the stored one.
  *
+ * The brokers abort a transaction that is older than transaction.timeout.ms. A committable that takes long is therefore written in
+ * several transactions, each producing for a quarter of that time at most; all but the last have, as metadata of their offset, how many of
+ * its rows are in, and the next attempt goes on behind them. Within a transaction, librdkafka's queue may be full as often as it likes.
+ *
  * Order on (re)start, per index: init_transactions (fences every older producer with this id and ends its transaction), then read
  * the marker, then write what is not in. Nobody can write under the old epoch between these steps.
  *
@@ -54,8 +58,10 @@ MUST_CHECK struct error *kafka_transactor_create(const struct kafka_sink_options
                                                  struct kafka_transactor **out);
 /* The marker as of creation or of the last commit; -1: none. */
 int64_t kafka_transactor_marker(const struct kafka_transactor *transactor);
-/* Writes the committable unless its marker says that it is in. Blocks; tries again what can be tried again until *is_stopping
- * (may be NULL) becomes true. When it returns an error, nobody knows whether the transaction is in; the marker will. */
+/* The marker says that all of the committable is in. */
+bool kafka_transactor_has(const struct kafka_transactor *transactor, const struct kafka_committable *committable);
+/* Writes what is not in of the committable. Blocks; tries again what can be tried again, a few times, until *is_stopping (may be NULL)
+ * becomes true. When it returns an error, nobody knows whether the transaction is in; the marker will. */
 MUST_CHECK struct error *kafka_transactor_commit(struct kafka_transactor *transactor, const struct kafka_committable *committable,
                                                  const atomic_bool *is_stopping);
 /* Does not wait for librdkafka when is_aborting. Accepts NULL. */
