@@ -91,8 +91,10 @@ METRICS_INTRODUCTION = """The jobmanager and every taskmanager have a Prometheus
 (`metrics.reporter.prom.port`; a daemon that finds 9249 taken, and was not told a port, takes the next free one and logs it).
 Names, types and labels are those of Flink's PrometheusReporter, so dashboards and alerts made for Flink fit: `flink_<scope>_<name>`
 with every character but letters, digits, `:` and `_` replaced by `_`; counters and rates are gauges, as from Flink, and histograms
-are summaries. A `*` in a name below is a label in Prometheus: the value of the word before it. REST lists the same figures.
-`metrics.reporters:` without a `prom` in it turns the endpoint off. A dashboard is in `deploy/grafana/dashboards`.
+are summaries. A `*` in a name below is a label in Prometheus: the value of the word before it; a `#` is a piece of the name that depends
+on the machine. REST lists the same figures. `System.*` are there with `metrics.system-resource: true`, as in Flink.
+`metrics.reporters:` without a `prom` in it turns the endpoint off. A dashboard is in `deploy/grafana/dashboards`; those of Grafana's
+catalogue for Flink (11049, 14911, 11878 …) show what is below, panel by panel in `tests/data/prometheus/dashboards.txt`.
 
 Rates (*…PerSecond*) are over the last five reports (`metrics.report.interval`, 1 s). Metrics of a task are there as long as it runs.
 What a user function counts with `mr_count` is a metric of its operator under its own name.
@@ -111,7 +113,9 @@ counterpart, so their panels stay empty:
 | `Status.JVM.Memory.Direct.*`, `Mapped.*` | there are no buffers outside of the heap; batches in channels are `Status.Shuffle.Netty.*` |
 | `Status.Flink.Memory.Managed.*` | there is no managed memory: state lives on the heap |
 | `buffers.inputFloatingBuffersUsage` | credit belongs to a channel, none floats between them |
+| `*.rocksdb_*` | state is not in RocksDB |
 | `changelogBusyTimeMsPerSecond` | there is no changelog state backend |
+| `latency.source_id.*.operator_id.*` | there are no latency markers; in Flink they are off unless `metrics.latency.interval` is set |
 | `KafkaProducer.*`, most of `KafkaSourceReader.KafkaConsumer.*` | what the Java client says about itself; ours is librdkafka |
 | `lastCheckpointExternalPath` (Prometheus only) | a text: it is there with the value 0, as from Flink; REST shows it |
 """

@@ -3,6 +3,7 @@
 
 #include "common/base/heap.h"
 #include "common/metrics/process_metrics.h"
+#include "common/metrics/system_metrics.h"
 #include "common/metrics/task_report.h"
 #include "common/rpc/message.h"
 #include "jobmanager/rest/json_build.h"
@@ -147,5 +148,6 @@ json_t *job_metrics_cluster(const struct jobmanager *jobmanager)
     put_int(json, "taskSlotsTotal", core->slot_count);
     put_int(json, "numRegisteredTaskManagers", (int64_t)core->taskmanagers.count);
     put_int(json, "numRunningJobs", running);
+    system_metrics_add(jobmanager->system, json);
     return json;
 }

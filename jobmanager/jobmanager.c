@@ -8,6 +8,7 @@
 #include "common/fs/fs.h"
 #include "common/loop/loop.h"
 #include "common/loop/worker.h"
+#include "common/metrics/system_metrics.h"
 #include "jobmanager/checkpoint_files.h"
 #include "jobmanager/compile.h"
 #include "jobmanager/prometheus.h"
@@ -310,6 +311,7 @@ struct error *jobmanager_create(uv_loop_t *loop, struct config *config, struct j
     TRY_GOTO(fail, start_core(jobmanager));
     TRY_GOTO(fail, start_rpc(jobmanager));
     TRY_GOTO(fail, start_rest(jobmanager));
+    jobmanager->system = system_metrics_configure(config);
     jobmanager->prometheus = jobmanager_prometheus_create(jobmanager);
     arm_tick(jobmanager);
     *out = jobmanager;
@@ -370,6 +372,7 @@ void jobmanager_destroy(struct jobmanager *jobmanager)
             job_shell_destroy(jobmanager, jobmanager->coordinator->jobs.entries[i].value);
     }
     coordinator_destroy(jobmanager->coordinator);
+    system_metrics_destroy(jobmanager->system);
     program_store_destroy(jobmanager->programs);
     pages_destroy(jobmanager->pages);
     flame_graphs_finish(&jobmanager->flame_graphs);

@@ -33,6 +33,7 @@ struct jobmanager {
     struct coordinator *coordinator;
     struct rest_server *rest;
     struct prometheus_reporter *prometheus; /* NULL: off */
+    struct system_metrics *system;          /* NULL: off */
     struct java_clients java_clients;
     struct flame_graphs flame_graphs;
     struct pages *pages;       /* what REST serves where no route fits */

@@ -34,7 +34,7 @@ static const char *const meaningless_prefixes[] = {
     "env.hbase.", "env.yarn.", "env.ssh.", "env.pid.", "env.stdout-err.", "kubernetes.", "yarn.", "high-availability", "akka.",
     "pekko.", "classloader.", "security.ssl.", "security.kerberos.", "security.module.", "security.context.", "security.delegation.",
     "zookeeper.", "historyserver.", "queryable-state.", "metrics.reporter", "metrics.latency.", "metrics.scope", "metrics.internal.",
-    "metrics.system-resource", "traces.", "events.", "state.backend.rocksdb.", "state.backend.incremental", "state.backend.local-recovery",
+    "traces.", "events.", "state.backend.rocksdb.", "state.backend.incremental", "state.backend.local-recovery",
     "state.backend.latency-track.", "state.backend.changelog.", "state.changelog.", "state.storage.", "state.backend.fs.",
     "execution.checkpointing.incremental", "execution.checkpointing.storage",
     "execution.checkpointing.unaligned.", "execution.checkpointing.local-backup", "execution.checkpointing.file-merging.",

@@ -71,30 +71,36 @@ static void note_key(struct metric_match *match, const char *star, const char *v
     match->keys[match->key_count++] = (struct metric_key){key, (size_t)(end - key), value, length};
 }
 
-/* A star takes as much as it can: what stands behind the last ".partition." is the partition, whatever a topic is called. */
+/* A wildcard takes as much as it can: what stands behind the last ".partition." is the partition, whatever a topic is called. */
 static bool fits(const char *form, const char *name, struct metric_match *match)
 {
-    const char *star = strchr(form, '*');
-    if (star == NULL)
+    const char *wildcard = strpbrk(form, METRIC_WILDCARDS);
+    if (wildcard == NULL)
         return strcmp(form, name) == 0;
-    size_t before = (size_t)(star - form);
+    size_t before = (size_t)(wildcard - form);
     if (strncmp(form, name, before) != 0)
         return false;
     size_t index = match->key_count;
     for (size_t length = strlen(name + before); length > 0; length--) {
         match->key_count = index;
-        note_key(match, star, name + before, length);
-        if (fits(star + 1, name + before + length, match))
+        if (*wildcard == '*')
+            note_key(match, wildcard, name + before, length);
+        if (fits(wildcard + 1, name + before + length, match))
             return true;
     }
     return false;
+}
+
+static bool has_rows_of(enum metric_scope scope, enum metric_scope rows)
+{
+    return rows == scope || (rows == METRIC_SCOPE_DAEMON && (scope == METRIC_SCOPE_JOBMANAGER || scope == METRIC_SCOPE_TASKMANAGER));
 }
 
 static bool find_form(enum metric_scope scope, const char *name, struct metric_match *out)
 {
     for (size_t i = 0; i < metric_row_count; i++) {
         const struct metric_name *row = &metric_rows[i];
-        if (row->scope != scope || strchr(row->name, '*') == NULL)
+        if (!has_rows_of(scope, row->scope) || strpbrk(row->name, METRIC_WILDCARDS) == NULL)
             continue;
         *out = (struct metric_match){.row = row};
         if (fits(row->name, name, out))
@@ -106,7 +112,7 @@ static bool find_form(enum metric_scope scope, const char *name, struct metric_m
 bool metric_find(enum metric_scope scope, const char *name, struct metric_match *out)
 {
     const struct metric_name *row = get(scope, "", name);
-    if (row == NULL && (scope == METRIC_SCOPE_JOBMANAGER || scope == METRIC_SCOPE_TASKMANAGER))
+    if (row == NULL && has_rows_of(scope, METRIC_SCOPE_DAEMON))
         row = get(METRIC_SCOPE_DAEMON, "", name);
     if (row == NULL)
         return find_form(scope, name, out);

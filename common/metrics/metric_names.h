@@ -28,6 +28,7 @@ struct metric_name {
 };
 
 #define METRIC_KEYS_MAX 2
+#define METRIC_WILDCARDS "*#" /* in names of rows: the value of a key, a piece that depends on the machine */
 
 /* A name that has the form of a row: the pieces that its stars stand for, by the key before each. */
 struct metric_match {

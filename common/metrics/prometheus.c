@@ -145,7 +145,7 @@ static struct family *family_create(enum metric_scope scope, const struct metric
 {
     struct str_buf full_scope = {0}, full_name = {0}, help = {0};
     str_buf_append(&full_scope, metric_scope_text(scope));
-    const char *last = row != NULL ? split_groups(&full_scope, row->name) : name;
+    const char *last = row == NULL ? name : split_groups(&full_scope, strchr(row->name, '#') != NULL ? name : row->name);
     str_buf_printf(&full_name, PREFIX "%s_", str_buf_text(&full_scope));
     append_filtered(&full_name, last, strlen(last));
     append_escaped(&help, last, strlen(last), false);

@@ -58,6 +58,7 @@ static void agent_free(struct agent *agent)
     work_directory_remove(&agent->directory);
     if (agent->out_fd >= 0)
         close(agent->out_fd);
+    system_metrics_destroy(agent->system);
     blob_store_destroy(agent->blobs);
     rpc_secret_finish(&agent->secret);
     vec_finish(&agent->runners);
@@ -500,6 +501,7 @@ struct error *agent_start(const struct agent_options *options, struct agent **ou
     agent->advance_timer = loop_timer_start(agent->loop, 0, 0, on_advance, agent);
     agent->watch_timer = loop_timer_start(agent->loop, WATCH_MS, WATCH_MS, on_watch, agent);
     agent->link_timer = loop_timer_start(agent->loop, 0, 0, link_connect, agent);
+    agent->system = system_metrics_configure(agent->config);
     agent->prometheus = agent_prometheus_create(agent);
     *out = agent;
     return NULL;

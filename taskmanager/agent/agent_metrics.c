@@ -208,6 +208,7 @@ json_t *agent_metrics(struct agent *agent)
     json_object_set_new(metrics, "Status.TaskRunner.Count", json_integer(runner_count));
     json_object_set_new(metrics, "Status.TaskRunner.Memory.Resident", json_integer(runners_bytes));
     add_channels(metrics, agent);
+    system_metrics_add(agent->system, metrics);
     return metrics;
 }
 

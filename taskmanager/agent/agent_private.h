@@ -10,6 +10,7 @@
 #include "common/loop/loop.h"
 #include "common/metrics/process_metrics.h"
 #include "common/metrics/prometheus_reporter.h"
+#include "common/metrics/system_metrics.h"
 #include "common/rpc/rpc_server.h"
 #include "taskmanager/agent/agent.h"
 #include "taskmanager/agent/runner_contract.h"
@@ -171,6 +172,7 @@ struct agent {
     int32_t file_count;  /* FILE_GETs in work */
     struct stacks_request *stacks_requests;
     struct process_load load;
+    struct system_metrics *system; /* NULL: off */
     struct prometheus_reporter *prometheus; /* NULL: off */
     bool is_stopping;
     bool has_own_log; /* without a log directory: the file in the working directory */
