@@ -383,11 +383,19 @@ struct error *operator_chain_end_input(struct operator_chain *chain, bool is_dra
     return NULL;
 }
 
+static void put_input_watermarks(const struct chain_node *node, json_t *metrics)
+{
+    static const char *const names[INPUT_COUNT_MAX] = {"currentInput1Watermark", "currentInput2Watermark"};
+    for (uint32_t i = 0; node->input_count > 1 && i < node->input_count; i++)
+        json_object_set_new(metrics, names[i], json_integer(node->input_watermark[i]));
+}
+
 static json_t *node_metrics(const struct chain_node *node)
 {
     json_t *metrics = json_object();
     for (size_t i = 0; i < node->metrics.count; i++)
         json_object_set_new(metrics, node->metrics.items[i].name, json_real(node->metrics.items[i].value));
+    put_input_watermarks(node, metrics);
     json_t *json = json_object();
     json_object_set_new(json, "operator", json_string(id_format(node->ctx.spec->id).hex));
     json_object_set_new(json, "name", json_string(node->ctx.spec->name));

@@ -198,7 +198,8 @@ def check_taskmanager_labels(cluster, ports):
 def start(env, config=None):
     kafka = env.kafka()
     base = free_ports(8)
-    cluster = env.cluster(2, slots=1, config={"metrics.reporter.prom.port": f"{base}-{base + 7}", **(config or {})})
+    own = {"metrics.reporter.prom.port": f"{base}-{base + 7}", "metrics.system-resource": "true", "metrics.system-resource-probing-interval": "500"}
+    cluster = env.cluster(2, slots=1, config={**own, **(config or {})})
     generator = env.closing(Generator(kafka, env.topic("in"), 6000, EVENTS, partitions=2))
     time.sleep(1)
     job = cluster.run("-p", "2", env.program("ClickCountJob.so"), *job_args(env, kafka))
@@ -280,7 +281,7 @@ def label_domains(cluster, job):
 
 def test_dashboards(env):
     """Every variable and every panel of published dashboards, of our own and of our own list has data, but for what is known to be empty."""
-    cluster, job, generator, ports = start(env, {"metrics.system-resource": "true", "metrics.system-resource-probing-interval": "500 ms"})
+    cluster, job, generator, ports = start(env)
     prometheus = env.closing(Prometheus(os.path.join(env.directory, "prometheus"), ports))
     cluster.wait(lambda: prometheus.targets_up() == 3, 40, "Prometheus to scrape all endpoints")
     cluster.wait_checkpoint(job, 3)
@@ -292,7 +293,7 @@ def test_dashboards(env):
     assert interfaces, "this machine has no network interface whose panel could be asked for"
     wrong = published(os.path.join(DATA, "dashboards.txt"), INTERFACE=filtered(interfaces[0])) + [own_list]
     wrong += [provisioned(os.path.join(DASHBOARDS, name)) for name in sorted(os.listdir(DASHBOARDS)) if name.endswith(".json")]
-    assert len(wrong) > 15 and sum(len(dashboard.panels) for dashboard in wrong) > 400, wrong
+    assert len(wrong) > 18 and sum(len(dashboard.panels) for dashboard in wrong) > 400, wrong
     found = []
 
     def is_all_right():

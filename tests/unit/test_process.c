@@ -538,7 +538,10 @@ START_TEST(co_process_joins_and_takes_the_lower_watermark)
     chain_harness_watermark(&chain, 1, 120);
     ck_assert_int_eq(chain.collectors[0].watermark, 120);
     json_t *metrics = operator_chain_metrics(chain.chain);
-    ck_assert_int_eq((int)json_number_value(json_object_get(json_object_get(json_array_get(metrics, 0), "metrics"), "lefts")), 2);
+    const json_t *own = json_object_get(json_array_get(metrics, 0), "metrics");
+    ck_assert_int_eq((int)json_number_value(json_object_get(own, "lefts")), 2);
+    ck_assert_int_eq(json_integer_value(json_object_get(own, "currentInput1Watermark")), 100);
+    ck_assert_int_eq(json_integer_value(json_object_get(own, "currentInput2Watermark")), 120);
     json_decref(metrics);
     chain_harness_finish(&chain);
     json_decref(operators);
