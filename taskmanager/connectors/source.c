@@ -284,7 +284,8 @@ static void advance_idleness(struct source *source, int64_t now_ns)
             continue;
         }
         split->quiet_ns += step_ns;
-        if (source->watermark.idle_timeout_ms >= 0 && split->quiet_ns >= source->watermark.idle_timeout_ms * 1000000)
+        bool is_due = source->watermark.idle_timeout_ms >= 0 && split->quiet_ns >= source->watermark.idle_timeout_ms * 1000000;
+        if (is_due && !split->is_idle && (source->reader->confirm_idle == NULL || source->reader->confirm_idle(source, split)))
             set_idle(split, true);
     }
 }

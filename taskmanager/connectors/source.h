@@ -54,6 +54,9 @@ struct source_reader {
     MUST_CHECK struct error *(*read)(struct source *source, uint32_t max_rows, enum source_status *status);
     /* Where to resume the split: any bytes. Everything read so far has been emitted when this is called. */
     void (*write_position)(struct source *source, const struct source_split *split, struct bytes_writer *writer);
+    /* Optional: asked, tick after tick, about a split that was quiet for the idle timeout. True: what is outside itself says that nothing
+     * more is there, asked after the last record. False: it is not known yet, or more is coming. Never blocks. */
+    bool (*confirm_idle)(struct source *source, const struct source_split *split);
     /* Optional: adds to a split's part of a metrics report: "offset" (next to read), "end_offset" (where it ends outside), whichever is
      * known. */
     void (*describe_split)(const struct source *source, const struct source_split *split, json_t *report);

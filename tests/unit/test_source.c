@@ -108,7 +108,18 @@ static void test_write_position(struct source *source, const struct source_split
     bytes_write_text(writer, split->name);
 }
 
-static const struct source_reader reader = {.read = test_read, .write_position = test_write_position};
+static bool is_confirming;
+static int confirm_count;
+
+static bool test_confirm_idle(struct source *source, const struct source_split *split)
+{
+    (void)source;
+    (void)split;
+    confirm_count++;
+    return is_confirming;
+}
+
+static const struct source_reader reader = {.read = test_read, .write_position = test_write_position, .confirm_idle = test_confirm_idle};
 static const struct op_vtable vtable = {.type = "test-source"};
 
 struct fixture {
@@ -133,6 +144,8 @@ static void fixture_init(struct fixture *f, uint32_t subtask, uint32_t paralleli
     emitted_rows = 0;
     idle_state = -1;
     blocked_ns = 0;
+    is_confirming = true;
+    confirm_count = 0;
 }
 
 static void fixture_finish(struct fixture *f)
@@ -235,6 +248,32 @@ START_TEST(idle_only_when_caught_up_and_not_blocked)
 }
 END_TEST
 
+/* What the connector knew last may be old: it has to say so anew, once the split has been quiet for long enough. */
+START_TEST(idle_only_when_confirmed)
+{
+    struct fixture f;
+    fixture_init(&f, 0, 1);
+    source_add_split(&f.source, "a", 0);
+    struct source_split *b = source_add_split(&f.source, "b", 1);
+    is_confirming = false;
+    b->is_caught_up = true;
+    feed(&f, (struct test_row[]){{0, 1000}, {1, 500}}, 2);
+    ck_assert_int_eq(confirm_count, 0);
+    pass_ms(&f, 600, false);
+    ck_assert_int_gt(confirm_count, 0);
+    ck_assert_int_eq(emitted_watermark, 490);
+    feed(&f, (struct test_row[]){{1, 600}}, 1); /* it was not quiet after all */
+    ck_assert_int_eq(emitted_watermark, 590);
+    is_confirming = true;
+    pass_ms(&f, 600, false);
+    ck_assert_int_eq(emitted_watermark, 990);
+    int count = confirm_count;
+    pass_ms(&f, 200, false);
+    ck_assert_int_eq(confirm_count, count); /* once idle, it stays so until a row comes */
+    fixture_finish(&f);
+}
+END_TEST
+
 /* ---- state ---- */
 
 START_TEST(splits_move_with_their_watermarks)
@@ -284,6 +323,7 @@ int main(void)
     tcase_add_test(tcase, not_idle_before_the_splits_are_known);
     tcase_add_test(tcase, watermark_is_the_least_of_the_splits);
     tcase_add_test(tcase, idle_only_when_caught_up_and_not_blocked);
+    tcase_add_test(tcase, idle_only_when_confirmed);
     tcase_add_test(tcase, splits_move_with_their_watermarks);
     tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);

@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/str_buf.h"
 #include "common/base/vec.h"
+#include "taskmanager/connectors/kafka/kafka_ends.h"
 #include "taskmanager/connectors/kafka/kafka_neighbours.h"
 
 #include <inttypes.h>
@@ -41,6 +42,7 @@ struct kafka_discovery {
     char *missing_neighbours;          /* the thread's: topics with names like it; NULL */
     bool has_trouble;                  /* the thread's: on_trouble was told of some */
     int64_t next_look_ms;              /* the thread's */
+    struct kafka_ends *ends;           /* has its own lock */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     /* guarded by mutex */
@@ -49,6 +51,7 @@ struct kafka_discovery {
     bool is_stopping;
     bool wants_nudge;
     bool wants_look;
+    bool wants_ends;
     char *neighbours; /* topics with records; NULL */
     struct error *err;
 };
@@ -378,7 +381,7 @@ static void look_around(struct kafka_discovery *discovery)
     pthread_mutex_unlock(&discovery->mutex);
 }
 
-/* Sleeps until time_ms (monotonic; -1 = for ever), sending nudges that are asked for. False: stop. */
+/* Sleeps until time_ms (monotonic; -1 = for ever), doing what is asked for. False: stop. */
 static bool sleep_until(struct kafka_discovery *discovery, int64_t time_ms)
 {
     pthread_mutex_lock(&discovery->mutex);
@@ -394,6 +397,13 @@ static bool sleep_until(struct kafka_discovery *discovery, int64_t time_ms)
             discovery->wants_nudge = false;
             pthread_mutex_unlock(&discovery->mutex);
             nudge(discovery);
+            pthread_mutex_lock(&discovery->mutex);
+            continue;
+        }
+        if (discovery->wants_ends) {
+            discovery->wants_ends = false;
+            pthread_mutex_unlock(&discovery->mutex);
+            kafka_ends_look_up(discovery->ends, discovery->settings.client, CALL_TIMEOUT_MS);
             pthread_mutex_lock(&discovery->mutex);
             continue;
         }
@@ -522,6 +532,7 @@ struct kafka_discovery *kafka_discovery_create(const struct kafka_discovery_sett
     struct kafka_discovery *discovery = heap_new(struct kafka_discovery);
     discovery->settings = *settings;
     copy_options(discovery, settings->options);
+    discovery->ends = kafka_ends_create();
     pthread_mutex_init(&discovery->mutex, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -577,6 +588,21 @@ void kafka_discovery_nudge(struct kafka_discovery *discovery)
     pthread_mutex_unlock(&discovery->mutex);
 }
 
+uint64_t kafka_discovery_ask_end(struct kafka_discovery *discovery, const char *topic, int32_t partition)
+{
+    uint64_t ticket = kafka_ends_ask(discovery->ends, topic, partition);
+    pthread_mutex_lock(&discovery->mutex);
+    discovery->wants_ends = true;
+    pthread_cond_signal(&discovery->wake);
+    pthread_mutex_unlock(&discovery->mutex);
+    return ticket;
+}
+
+bool kafka_discovery_take_end(struct kafka_discovery *discovery, uint64_t ticket, int64_t *end)
+{
+    return kafka_ends_take(discovery->ends, ticket, end);
+}
+
 void kafka_discovery_look_around(struct kafka_discovery *discovery)
 {
     pthread_mutex_lock(&discovery->mutex);
@@ -620,6 +646,7 @@ void kafka_discovery_destroy(struct kafka_discovery *discovery)
     free(discovery->missing_neighbours);
     free(discovery->neighbours);
     free_options(&discovery->options);
+    kafka_ends_destroy(discovery->ends);
     pthread_mutex_destroy(&discovery->mutex);
     pthread_cond_destroy(&discovery->wake);
     free(discovery);

@@ -46,6 +46,9 @@ MUST_CHECK struct error *kafka_discovery_take(struct kafka_discovery *discovery,
  * Why: when its queue is full, a fetcher of librdkafka 2.0.2 sleeps up to a second and does not notice that the queue has been
  * emptied; a request wakes it at once. */
 void kafka_discovery_nudge(struct kafka_discovery *discovery);
+/* Has the thread look up where a partition ends, and what it found: kafka_ends.h. Never block. */
+uint64_t kafka_discovery_ask_end(struct kafka_discovery *discovery, const char *topic, int32_t partition);
+bool kafka_discovery_take_end(struct kafka_discovery *discovery, uint64_t ticket, int64_t *end);
 /* Has the thread look which other topics hold records, for a source whose own topic has none. Never blocks; asked often, it looks every
  * ten seconds. */
 void kafka_discovery_look_around(struct kafka_discovery *discovery);

@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "taskmanager/connectors/kafka/kafka_dead_letter.h"
 #include "taskmanager/connectors/kafka/kafka_discovery.h"
+#include "taskmanager/connectors/kafka/kafka_ends.h"
 #include "taskmanager/connectors/kafka/kafka_liveness.h"
 #include "taskmanager/connectors/kafka/kafka_split.h"
 #include "taskmanager/connectors/source.h"
@@ -227,6 +228,7 @@ static void on_message(rd_kafka_message_t *message, void *opaque)
         return;
     }
     split->is_at_end = false;
+    split->end_ticket = 0;
     if (split->stop_offset >= 0 && message->offset >= split->stop_offset) {
         finish_split(split);
         return;
@@ -511,7 +513,24 @@ static void kafka_describe(struct op *op, json_t *report)
     free(neighbours);
 }
 
+/* An end that was reached long ago is no proof that nothing came since (kafka_ends.h). */
+static bool kafka_confirm_idle(struct source *source, const struct source_split *source_split)
+{
+    struct kafka_source *self = (struct kafka_source *)source;
+    struct kafka_split *split = source_split->user;
+    int64_t end;
+    if (split->end_ticket == 0) {
+        split->end_ticket = kafka_discovery_ask_end(self->discovery, split->topic->name, split->partition);
+        return false;
+    }
+    if (!kafka_discovery_take_end(self->discovery, split->end_ticket, &end))
+        return false;
+    split->end_ticket = 0;
+    return end != KAFKA_END_UNKNOWN && end <= split->next_offset;
+}
+
 static const struct source_reader kafka_reader = {.read = kafka_read,
+                                                  .confirm_idle = kafka_confirm_idle,
                                                   .write_position = kafka_write_position,
                                                   .describe_split = kafka_describe_split,
                                                   .dead_letter = kafka_send_dead_letter};

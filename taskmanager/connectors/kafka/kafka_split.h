@@ -15,6 +15,7 @@ struct kafka_split {
     bool is_consuming;    /* rd_kafka_consume_start was called */
     bool is_paused;
     bool is_at_end;       /* the broker said so after the last record */
+    uint64_t end_ticket;  /* of the question where the partition ends, asked after the last record; 0: it was not */
     bool is_live;         /* the partition's broker answers fetches (kafka_liveness.h) */
     bool is_reachable;    /* it is connected and owes no answer, or nothing is known yet */
     char *offset_metric;  /* Flink's names; op_metric_set borrows them */
