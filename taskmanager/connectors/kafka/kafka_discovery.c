@@ -182,17 +182,21 @@ static struct error *resolve_times(rd_kafka_t *client, rd_kafka_topic_partition_
     return NULL;
 }
 
+/* Not by rd_kafka_query_watermark_offsets, whose timeout librdkafka 2.0.2 does not keep (kafka_ends.c). */
 static struct error *resolve_ends(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list, rd_kafka_resp_err_t *code)
 {
-    for (int i = 0; i < list->cnt; i++) {
-        int64_t low, high;
-        *code = rd_kafka_query_watermark_offsets(client, list->elems[i].topic, list->elems[i].partition, &low, &high, CALL_TIMEOUT_MS);
-        if (*code != RD_KAFKA_RESP_ERR_NO_ERROR)
-            return kafka_error(*code, "look up the end of Kafka topic %s, partition %" PRId32, list->elems[i].topic,
-                               list->elems[i].partition);
-        list->elems[i].offset = high;
-    }
-    return NULL;
+    set_offsets(list, RD_KAFKA_OFFSET_END);
+    return resolve_times(client, list, code);
+}
+
+static struct error *resolve_end(rd_kafka_t *client, rd_kafka_topic_partition_t *partition, rd_kafka_resp_err_t *code)
+{
+    rd_kafka_topic_partition_list_t *one = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(one, partition->topic, partition->partition);
+    struct error *err = resolve_ends(client, one, code);
+    partition->offset = one->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(one);
+    return err;
 }
 
 /* Offsets at a point in time; a partition without a later record ends there, i.e. its end is meant. */
@@ -200,16 +204,9 @@ static struct error *resolve_timestamp(rd_kafka_t *client, rd_kafka_topic_partit
 {
     set_offsets(list, time_ms);
     TRY(resolve_times(client, list, code));
-    for (int i = 0; i < list->cnt; i++) {
-        if (list->elems[i].offset >= 0)
-            continue;
-        rd_kafka_topic_partition_list_t *one = rd_kafka_topic_partition_list_new(1);
-        rd_kafka_topic_partition_list_add(one, list->elems[i].topic, list->elems[i].partition);
-        struct error *err = resolve_ends(client, one, code);
-        list->elems[i].offset = one->elems[0].offset;
-        rd_kafka_topic_partition_list_destroy(one);
-        TRY(err);
-    }
+    for (int i = 0; i < list->cnt; i++)
+        if (list->elems[i].offset < 0)
+            TRY(resolve_end(client, &list->elems[i], code));
     return NULL;
 }
 
@@ -245,11 +242,7 @@ static struct error *fill_uncommitted(struct kafka_discovery *discovery, rd_kafk
         if (strcmp(reset, "earliest") == 0 || strcmp(reset, "smallest") == 0 || strcmp(reset, "beginning") == 0) {
             partition->offset = RD_KAFKA_OFFSET_BEGINNING;
         } else if (strcmp(reset, "latest") == 0 || strcmp(reset, "largest") == 0 || strcmp(reset, "end") == 0) {
-            int64_t low;
-            *code = rd_kafka_query_watermark_offsets(discovery->settings.client, partition->topic, partition->partition, &low,
-                                                     &partition->offset, CALL_TIMEOUT_MS);
-            if (*code != RD_KAFKA_RESP_ERR_NO_ERROR)
-                return kafka_error(*code, "look up the end of Kafka topic %s", partition->topic);
+            TRY(resolve_end(discovery->settings.client, partition, code));
         } else {
             *code = RD_KAFKA_RESP_ERR__NO_OFFSET;
             return error_with_hint(error_new(INVALID_ARGUMENT, "Kafka group %s has no committed offset for partition %" PRId32 " of topic %s",

@@ -81,36 +81,38 @@ bool kafka_ends_take(struct kafka_ends *ends, uint64_t ticket, int64_t *end)
     return is_answered;
 }
 
-/* A copy (its topic is the caller's) of the next open question; false: there is none. */
-static bool next_open(struct kafka_ends *ends, struct end_question *out)
+/* The open questions; opaque of an element: its ticket. */
+static rd_kafka_topic_partition_list_t *open_questions(struct kafka_ends *ends)
 {
-    bool is_found = false;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(4);
     pthread_mutex_lock(&ends->mutex);
-    for (size_t i = 0; i < ends->questions.count && !is_found; i++) {
+    for (size_t i = 0; i < ends->questions.count; i++) {
         const struct end_question *question = &ends->questions.items[i];
-        is_found = question->ticket != 0 && !question->is_answered;
-        if (is_found) {
-            *out = *question;
-            out->topic = heap_strdup(question->topic);
-        }
+        if (question->is_answered)
+            continue;
+        rd_kafka_topic_partition_t *partition = rd_kafka_topic_partition_list_add(list, question->topic, question->partition);
+        partition->offset = RD_KAFKA_OFFSET_END;
+        partition->opaque = (void *)(uintptr_t)question->ticket;
     }
     pthread_mutex_unlock(&ends->mutex);
-    return is_found;
+    return list;
 }
 
+/* Not rd_kafka_query_watermark_offsets: librdkafka 2.0.2 waits there for as long as a request may take (a minute), whatever its timeout. */
 void kafka_ends_look_up(struct kafka_ends *ends, rd_kafka_t *client, int timeout_ms)
 {
-    struct end_question open;
-    while (next_open(ends, &open)) {
-        int64_t low, high;
-        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(client, open.topic, open.partition, &low, &high, timeout_ms);
-        free(open.topic);
-        pthread_mutex_lock(&ends->mutex);
-        struct end_question *question = question_of(ends, open.ticket); /* or it was asked anew: then the answer is too old */
-        if (question != NULL) {
-            question->is_answered = true;
-            question->end = code == RD_KAFKA_RESP_ERR_NO_ERROR ? high : KAFKA_END_UNKNOWN;
-        }
-        pthread_mutex_unlock(&ends->mutex);
+    rd_kafka_topic_partition_list_t *list = open_questions(ends);
+    rd_kafka_resp_err_t code = list->cnt > 0 ? rd_kafka_offsets_for_times(client, list, timeout_ms) : RD_KAFKA_RESP_ERR_NO_ERROR;
+    pthread_mutex_lock(&ends->mutex);
+    for (int i = 0; i < list->cnt; i++) {
+        const rd_kafka_topic_partition_t *partition = &list->elems[i];
+        struct end_question *question = question_of(ends, (uint64_t)(uintptr_t)partition->opaque);
+        if (question == NULL) /* asked anew: this answer is too old */
+            continue;
+        bool is_known = code == RD_KAFKA_RESP_ERR_NO_ERROR && partition->err == RD_KAFKA_RESP_ERR_NO_ERROR && partition->offset >= 0;
+        question->is_answered = true;
+        question->end = is_known ? partition->offset : KAFKA_END_UNKNOWN;
     }
+    pthread_mutex_unlock(&ends->mutex);
+    rd_kafka_topic_partition_list_destroy(list);
 }

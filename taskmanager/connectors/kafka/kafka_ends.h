@@ -22,7 +22,7 @@ uint64_t kafka_ends_ask(struct kafka_ends *ends, const char *topic, int32_t part
 /* Task. False: not answered yet. Else *end is the offset behind the last record (under read_committed: the last stable offset), or
  * KAFKA_END_UNKNOWN. */
 bool kafka_ends_take(struct kafka_ends *ends, uint64_t ticket, int64_t *end);
-/* Helper thread: answers all open questions. Blocks for up to timeout_ms a question. */
+/* Helper thread: answers all open questions. Blocks for about timeout_ms at most. */
 void kafka_ends_look_up(struct kafka_ends *ends, rd_kafka_t *client, int timeout_ms);
 
 #endif
