@@ -2,7 +2,7 @@
  * tick says so it hands the rest of its batch back with op_hand_back. Mail, cancellation and metrics of the task then wait about
  * one slice of time and one user call, never a whole batch.
  * The clock is read after the first row, then after 2, 4, … 16 rows while they are fast, and after each row once they take 1 ms.
- * Thread: task; lives on the stack of process. */
+ * Thread: task; both live on the stack of process. */
 #ifndef MILLRACE_OPS_OP_TICKER_H
 #define MILLRACE_OPS_OP_TICKER_H
 
@@ -34,5 +34,18 @@ static inline bool op_ticker_tick(struct op_ticker *ticker)
         return op_ticker_look(ticker);
     return atomic_load_explicit(ticker->is_aborting, memory_order_relaxed);
 }
+
+/* The same for loops that take several rows at a time: how many the next chunk may have. Chunks grow as long as they are fast, and fit
+ * into what is left of the slice. */
+struct op_pace {
+    const struct op_context *ctx;
+    int64_t looked_ns;
+    uint32_t row_count; /* of the next chunk */
+};
+
+/* row_count: of the first chunk; 0: a few. */
+struct op_pace op_pace_start(const struct op *op, uint32_t row_count);
+/* A chunk of so many rows is done. True: stop here. */
+bool op_pace_tick(struct op_pace *pace, uint32_t row_count);
 
 #endif

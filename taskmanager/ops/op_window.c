@@ -1,32 +1,23 @@
-/* Tumbling and sliding windows. A pane is all keys' values of one window: a state table of its own, fired by walking it and
- * dropped whole. A batch is split into runs of rows with the same newest window, so that the usual batch is one selection
- * of one pane: one hash vector, one batched lookup, one call of the user's function a row.
+/* Tumbling and sliding windows over panes (window_panes.h). A batch is split into runs of rows with the same newest window, so that the
+ * usual batch is one selection of one pane: one hash vector, one batched lookup, one call of the user's function a row.
  *
- * Rows inside the allowed lateness of a pane that has fired are folded and fired one by one. A pane's processing-time end
- * is one wake-up. After a restore a pane counts as fired when the checkpoint's watermark had passed it.
+ * Rows for slow user functions are handed back when the slice is over. Within one pane that is possible behind any row. Otherwise a row may
+ * belong to several panes, which are filled one after the other: then the batch goes in chunks, each into all of its panes.
  * Options: assigner, allowed_lateness_ms, late_side_output, key_columns, aggregate | reduce | builtin, window_function.
  * Thread: task. Owner: the operator chain.
  * source: Flink docs "Windows" (assigners, allowed lateness); start = ts - floorMod(ts - offset, slide) */
-#include "taskmanager/ops/window_base.h"
+#include "taskmanager/ops/op_ticker.h"
+#include "taskmanager/ops/window_panes.h"
 #include "taskmanager/task/books.h"
 
 #include "common/base/clock.h"
 #include "common/base/heap.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Newest windows that one split of a batch tells apart; more of them take several splits. */
 #define RUN_COUNT_MAX 64
-#define PANE_STATE_PREFIX "window/"
-
-struct pane {
-    int64_t end;
-    struct state_table *table;
-    bool is_fired;
-};
 
 struct run { /* rows with the same newest window */
     int64_t start;
@@ -34,11 +25,14 @@ struct run { /* rows with the same newest window */
     uint32_t first; /* in op_window.run_rows */
 };
 
+struct row_range {
+    uint32_t first;
+    uint32_t end;
+};
+
 struct op_window {
     struct window_base base; /* first member */
-    VEC(struct pane) panes;  /* ascending by end */
-    size_t last_pane;        /* where the last lookup ended */
-    struct state_table *spare;
+    struct window_panes panes;
     struct run runs[RUN_COUNT_MAX];
     uint32_t run_count;
     uint8_t *run_of_row; /* BATCH_ROWS_MAX each */
@@ -53,10 +47,7 @@ extern const struct op_vtable op_window_vtable;
 static void op_window_destroy(struct op *op)
 {
     struct op_window *self = (struct op_window *)op;
-    for (size_t i = 0; i < self->panes.count; i++)
-        state_table_destroy(self->panes.items[i].table);
-    vec_finish(&self->panes);
-    state_table_destroy(self->spare);
+    window_panes_finish(&self->panes);
     free(self->run_of_row);
     free(self->run_rows);
     free(self->part_rows);
@@ -72,6 +63,7 @@ static struct error *op_window_create(struct op_context *ctx, struct op **out)
     if (type != NULL && strcmp(type, "session") == 0)
         return op_window_session_create(ctx, out);
     struct op_window *self = heap_new(struct op_window);
+    window_panes_init(&self->panes, &self->base);
     struct error *err = window_base_init(&self->base, &op_window_vtable, ctx);
     if (err != NULL) {
         op_window_destroy(&self->base.op);
@@ -87,115 +79,7 @@ static struct error *op_window_create(struct op_context *ctx, struct op **out)
     return NULL;
 }
 
-/* ---- panes ---- */
-
-static struct pane *pane_insert(struct op_window *self, size_t at, int64_t end)
-{
-    struct pane pane = {.end = end, .table = self->spare};
-    self->spare = NULL;
-    if (pane.table == NULL)
-        pane.table = window_function_table(&self->base.function, NULL);
-    vec_push(&self->panes, pane);
-    memmove(&self->panes.items[at + 1], &self->panes.items[at], (self->panes.count - 1 - at) * sizeof pane);
-    self->panes.items[at] = pane;
-    if (!self->base.is_event_time)
-        op_wake_at(&self->base.op, end);
-    return &self->panes.items[at];
-}
-
-/* The pane that ends at `end`, made when absent; valid until panes come or go. */
-static struct pane *pane_of(struct op_window *self, int64_t end)
-{
-    if (self->last_pane < self->panes.count && self->panes.items[self->last_pane].end == end)
-        return &self->panes.items[self->last_pane];
-    size_t low = 0, high = self->panes.count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (self->panes.items[middle].end < end)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    self->last_pane = low;
-    if (low < self->panes.count && self->panes.items[low].end == end)
-        return &self->panes.items[low];
-    struct pane *pane = pane_insert(self, low, end);
-    pane->is_fired = self->base.is_event_time && end - 1 <= window_base_watermark(&self->base);
-    return pane;
-}
-
-/* Drops the first count panes. */
-static void panes_drop(struct op_window *self, size_t count)
-{
-    if (count == 0)
-        return;
-    for (size_t i = 0; i < count; i++) {
-        struct state_table *table = self->panes.items[i].table;
-        if (self->spare == NULL) {
-            state_table_clear(table);
-            self->spare = table;
-        } else {
-            state_table_destroy(table);
-        }
-    }
-    self->panes.count -= count;
-    memmove(self->panes.items, self->panes.items + count, self->panes.count * sizeof *self->panes.items);
-    self->last_pane = 0;
-}
-
-static struct error *pane_fire(struct op_window *self, struct pane *pane)
-{
-    const struct mr_window window = {pane->end - self->base.size_ms, pane->end};
-    struct window_function *function = &self->base.function;
-    struct state_iterator iterator;
-    const struct state_entry *entry;
-    pane->is_fired = true;
-    uint64_t fired = 0;
-    window_function_enter(function);
-    state_iterator_init(&iterator, pane->table);
-    while (!user_context_has_failed(&function->context) && state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {
-        fired++;
-        struct state_key key = {state_entry_key(entry), entry->key_length, entry->key_group, entry->hash};
-        window_function_emit(function, &key, entry->data, entry->value_length, &window);
-    }
-    state_iterator_finish(&iterator);
-    op_count_timers(&self->base.op, fired);
-    return window_function_leave(function);
-}
-
 /* ---- rows ---- */
-
-/* A pane that has fired already: each row fires its key again. */
-static struct error *fold_and_fire(struct op_window *self, struct pane *pane, const struct batch *batch, const uint32_t *rows, uint32_t count)
-{
-    const struct mr_window window = {pane->end - self->base.size_ms, pane->end};
-    struct window_function *function = &self->base.function;
-    window_function_enter(function);
-    for (uint32_t i = 0; i < count && !user_context_has_failed(&function->context); i++) {
-        uint32_t row = rows != NULL ? rows[i] : i;
-        struct state_key key = window_base_key(&self->base, row);
-        window_function_add_row(function, pane->table, batch, row, &key, NULL, 0);
-        uint64_t ref = state_table_find(pane->table, key.key_group, key.hash, key.bytes, key.length, NULL, 0);
-        if (ref == STATE_REF_NONE)
-            continue;
-        const struct state_entry *entry = state_table_entry(pane->table, ref);
-        window_function_emit(function, &key, entry->data, entry->value_length, &window);
-    }
-    return window_function_leave(function);
-}
-
-static struct error *add_to_pane(struct op_window *self, int64_t end, const struct batch *batch, const uint32_t *rows, uint32_t count)
-{
-    struct pane *pane = pane_of(self, end);
-    if (pane->is_fired)
-        return fold_and_fire(self, pane, batch, rows, count);
-    struct state_rows selection = window_base_rows(&self->base, rows, count);
-    window_function_add_rows(&self->base.function, pane->table, batch, &selection);
-    if (!user_context_has_failed(&self->base.function.context))
-        return NULL;
-    window_function_enter(&self->base.function);
-    return window_function_leave(&self->base.function);
-}
 
 static void add_late(struct window_base *base, const uint32_t *rows, uint32_t count)
 {
@@ -221,9 +105,9 @@ static struct error *add_part(struct op_window *self, const struct batch *batch,
 {
     int64_t end = at + self->base.size_ms;
     if (end >= start + self->base.slide_ms)
-        return add_to_pane(self, end, batch, rows, count);
+        return window_panes_add(&self->panes, end, batch, rows, count);
     uint32_t part = select_before(self, times, end, rows, count);
-    return part > 0 ? add_to_pane(self, end, batch, self->part_rows, part) : NULL;
+    return part > 0 ? window_panes_add(&self->panes, end, batch, self->part_rows, part) : NULL;
 }
 
 /* Rows whose newest window starts at `start`: into that window and into the older ones that reach so far. */
@@ -245,7 +129,7 @@ static struct error *add_run(struct op_window *self, const struct batch *batch, 
         return NULL;
     }
     if (base->slide_ms >= base->size_ms)
-        return add_to_pane(self, start + base->size_ms, batch, rows, count);
+        return window_panes_add(&self->panes, start + base->size_ms, batch, rows, count);
     int64_t at = start - (base->size_ms - 1) / base->slide_ms * base->slide_ms;
     for (; at <= start; at += base->slide_ms)
         if (!window_base_is_late(base, at + base->size_ms, watermark))
@@ -264,24 +148,24 @@ static void sort_runs(struct op_window *self)
     }
 }
 
-/* Rows of runs first .. of this window, in order of arrival, into part_rows. */
-static uint32_t select_of_runs(struct op_window *self, const int64_t *times, uint32_t first, int64_t end, uint32_t row_count)
+/* Rows of runs first_run .. of this window, in order of arrival, into part_rows. */
+static uint32_t select_of_runs(struct op_window *self, const int64_t *times, uint32_t first_run, int64_t end, struct row_range range)
 {
-    uint32_t part = 0;
-    memset(self->row_bits, 0, (row_count + 63) / 64 * sizeof *self->row_bits);
-    for (uint32_t r = first; r < self->run_count && self->runs[r].start < end; r++) {
+    uint32_t part = 0, first_word = range.first / 64, end_word = (range.end + 63) / 64;
+    memset(self->row_bits + first_word, 0, (end_word - first_word) * sizeof *self->row_bits);
+    for (uint32_t r = first_run; r < self->run_count && self->runs[r].start < end; r++) {
         const uint32_t *rows = self->run_rows + self->runs[r].first;
         for (uint32_t i = 0; i < self->runs[r].count; i++)
             self->row_bits[rows[i] / 64] |= (uint64_t)(times[rows[i]] < end) << rows[i] % 64;
     }
-    for (uint32_t word = 0; word < (row_count + 63) / 64; word++)
+    for (uint32_t word = first_word; word < end_word; word++)
         for (uint64_t bits = self->row_bits[word]; bits != 0; bits &= bits - 1)
             self->part_rows[part++] = word * 64 + (uint32_t)__builtin_ctzll(bits);
     return part;
 }
 
 /* Overlapping windows and rows of several runs: window by window, so that each sees its rows in order of arrival. */
-static struct error *add_overlapping(struct op_window *self, const struct batch *batch, const int64_t *times)
+static struct error *add_overlapping(struct op_window *self, const struct batch *batch, const int64_t *times, struct row_range range)
 {
     struct window_base *base = &self->base;
     int64_t watermark = window_base_watermark(base), done = INT64_MIN;
@@ -295,9 +179,9 @@ static struct error *add_overlapping(struct op_window *self, const struct batch 
             if (at <= done || window_base_is_late(base, at + base->size_ms, watermark))
                 continue;
             done = at;
-            uint32_t count = select_of_runs(self, times, r, at + base->size_ms, batch->row_count);
+            uint32_t count = select_of_runs(self, times, r, at + base->size_ms, range);
             if (count > 0)
-                TRY(add_to_pane(self, at + base->size_ms, batch, self->part_rows, count));
+                TRY(window_panes_add(&self->panes, at + base->size_ms, batch, self->part_rows, count));
         }
     }
     return NULL;
@@ -309,7 +193,7 @@ static int64_t window_start(const struct window_base *base, int64_t time)
     return time - (remainder < 0 ? remainder + base->slide_ms : remainder);
 }
 
-static struct error *flush_runs(struct op_window *self, const struct batch *batch, const int64_t *times, uint32_t first, uint32_t end)
+static struct error *flush_runs(struct op_window *self, const struct batch *batch, const int64_t *times, struct row_range range)
 {
     uint32_t at = 0;
     for (uint32_t r = 0; r < self->run_count; r++) {
@@ -317,12 +201,12 @@ static struct error *flush_runs(struct op_window *self, const struct batch *batc
         at += self->runs[r].count;
         self->runs[r].count = 0;
     }
-    for (uint32_t row = first; row < end; row++) {
+    for (uint32_t row = range.first; row < range.end; row++) {
         struct run *run = &self->runs[self->run_of_row[row]];
         self->run_rows[run->first + run->count++] = row;
     }
-    if (self->base.slide_ms < self->base.size_ms)
-        TRY(add_overlapping(self, batch, times));
+    if (self->base.slide_ms < self->base.size_ms && self->run_count > 1)
+        TRY(add_overlapping(self, batch, times, range));
     else
         for (uint32_t r = 0; r < self->run_count; r++)
             TRY(add_run(self, batch, times, self->runs[r].start, self->run_rows + self->runs[r].first, self->runs[r].count));
@@ -346,35 +230,49 @@ static bool find_run(struct op_window *self, int64_t start, uint32_t *run)
     return true;
 }
 
-static struct error *split_into_runs(struct op_window *self, const struct batch *batch, const int64_t *times)
+static struct error *split_into_runs(struct op_window *self, const struct batch *batch, const int64_t *times, struct row_range range)
 {
     const struct window_base *base = &self->base;
-    uint32_t first = 0, run = 0;
+    uint32_t run = 0;
     int64_t start = 0, end = INT64_MIN; /* of the newest window of the row before */
     self->run_count = 0;
-    for (uint32_t row = 0; row < batch->row_count; row++) {
+    for (uint32_t row = range.first; row < range.end; row++) {
         if (times[row] < start || times[row] >= end || self->run_count == 0) {
             start = window_start(base, times[row]);
             end = start + base->slide_ms;
             if (!find_run(self, start, &run)) {
-                TRY(flush_runs(self, batch, times, first, row));
-                first = row;
+                TRY(flush_runs(self, batch, times, (struct row_range){range.first, row}));
+                range.first = row;
                 find_run(self, start, &run);
             }
         }
         self->run_of_row[row] = (uint8_t)run;
         self->runs[run].count++;
     }
-    return flush_runs(self, batch, times, first, batch->row_count);
+    return flush_runs(self, batch, times, range);
 }
 
-/* All rows of the batch belong to one run. Where that is one window, the rest of slow rows is handed back when the slice is over. Entries are
- * made for all keys of the selection before the first row is folded: that must not show, as it would in windows of a reduce function, or
- * when the clock fires a window meanwhile. */
-static struct error *add_single_run(struct op_window *self, const struct batch *batch, const int64_t *times, int64_t start)
+static bool is_builtin(const struct op_window *self)
+{
+    return self->base.function.kind == WINDOW_BUILTIN;
+}
+
+/* All rows of the batch belong to the run that starts at `start`, and can go through it as they are: no user code is called, or they fill
+ * one pane, whose rest of slow rows can be handed back. Entries are made for all keys of the selection before the first row is folded: that
+ * must not show, as it would in windows of a reduce function, or when the clock fires a window meanwhile. */
+static bool goes_as_a_whole(const struct op_window *self, int64_t start)
+{
+    const struct window_base *base = &self->base;
+    if (window_base_is_uneven(base))
+        return false;
+    return is_builtin(self) || (base->slide_ms == base->size_ms && base->is_event_time && base->function.kind != WINDOW_REDUCE &&
+                                !window_panes_has_fired(&self->panes, start + base->size_ms));
+}
+
+static struct error *add_whole(struct op_window *self, const struct batch *batch, const int64_t *times, int64_t start)
 {
     struct window_function *function = &self->base.function;
-    bool may_stop = self->base.slide_ms == self->base.size_ms && self->base.is_event_time && function->kind != WINDOW_REDUCE;
+    bool may_stop = !is_builtin(self);
     function->added_count = batch->row_count; /* also when the rows are late */
     function->may_stop = may_stop;
     struct error *err = add_run(self, batch, times, start, NULL, batch->row_count);
@@ -384,30 +282,67 @@ static struct error *add_single_run(struct op_window *self, const struct batch *
     return err;
 }
 
+/* The next rows: so many as there is time for, and of key groups that are equally far. */
+static struct row_range next_chunk(const struct op_window *self, const struct batch *batch, uint32_t first, uint32_t count)
+{
+    const struct window_base *base = &self->base;
+    uint32_t end = batch->row_count - first < count ? batch->row_count : first + count;
+    if (!window_base_is_uneven(base))
+        return (struct row_range){first, end};
+    int64_t watermark = window_base_group_watermark(base, window_base_key(base, first).key_group);
+    for (uint32_t row = first + 1; row < end; row++)
+        if (window_base_group_watermark(base, window_base_key(base, row).key_group) != watermark)
+            end = row;
+    return (struct row_range){first, end};
+}
+
+static struct error *add_in_chunks(struct op_window *self, const struct batch *batch, const int64_t *times)
+{
+    struct window_base *base = &self->base;
+    struct op_pace pace = op_pace_start(&base->op, is_builtin(self) ? batch->row_count : 0);
+    struct row_range chunk = {0};
+    for (bool is_over = false; chunk.end < batch->row_count && !is_over;) {
+        chunk = next_chunk(self, batch, chunk.end, pace.row_count);
+        window_base_enter_group(base, window_base_key(base, chunk.first).key_group);
+        struct error *err = split_into_runs(self, batch, times, chunk);
+        window_base_leave_group(base);
+        TRY(err);
+        is_over = op_pace_tick(&pace, chunk.end - chunk.first);
+    }
+    op_hand_back(&base->op, 0, batch, chunk.end);
+    return NULL;
+}
+
+/* In processing time it is now for all rows. */
+static struct error *times_of(struct op_window *self, const struct batch *batch, const int64_t **times)
+{
+    if (self->base.is_event_time)
+        return window_base_times(&self->base, batch, times);
+    int64_t now_ms = clock_now_ms();
+    for (uint32_t i = 0; i < batch->row_count; i++)
+        self->now_times[i] = now_ms;
+    *times = self->now_times;
+    return NULL;
+}
+
 static struct error *op_window_process(struct op *op, uint32_t input, struct batch *batch)
 {
     struct op_window *self = (struct op_window *)op;
     struct window_base *base = &self->base;
-    (void)input;
-    window_base_prepare(base, batch);
-    if (!base->is_event_time) {
-        int64_t now_ms = clock_now_ms();
-        for (uint32_t i = 0; i < batch->row_count; i++)
-            self->now_times[i] = now_ms;
-        return add_single_run(self, batch, self->now_times, window_start(base, now_ms));
-    }
     const int64_t *times;
-    TRY(window_base_times(base, batch, &times));
+    (void)input;
+    TRY(times_of(self, batch, &times));
+    window_base_prepare(base, batch);
     int64_t lowest = INT64_MAX, highest = INT64_MIN;
     for (uint32_t i = 0; i < batch->row_count; i++) {
         lowest = times[i] < lowest ? times[i] : lowest;
         highest = times[i] > highest ? times[i] : highest;
     }
     int64_t start = window_start(base, lowest);
-    struct error *err = highest < start + base->slide_ms ? add_single_run(self, batch, times, start)
-                                                        : split_into_runs(self, batch, times);
-    if (err != NULL)
-        return err;
+    if (highest < start + base->slide_ms && goes_as_a_whole(self, start))
+        TRY(add_whole(self, batch, times, start));
+    else
+        TRY(add_in_chunks(self, batch, times));
     return window_base_flush_late(base, batch);
 }
 
@@ -417,98 +352,44 @@ static struct error *op_window_watermark(struct op *op, int64_t time, int64_t *f
 {
     struct op_window *self = (struct op_window *)op;
     (void)forward;
-    if (!self->base.is_event_time)
-        return NULL;
-    size_t expired = 0;
-    for (size_t i = 0; i < self->panes.count && self->panes.items[i].end - 1 <= time; i++) {
-        struct pane *pane = &self->panes.items[i];
-        if (!pane->is_fired)
-            TRY(pane_fire(self, pane));
-        if (window_base_is_late(&self->base, pane->end, time))
-            expired = i + 1;
-    }
-    panes_drop(self, expired);
-    return NULL;
-}
-
-/* A window [start, end) is over when the clock shows end. */
-static struct error *fire_processing(struct op_window *self, int64_t now_ms)
-{
-    size_t expired = 0;
-    while (expired < self->panes.count && self->panes.items[expired].end <= now_ms)
-        TRY(pane_fire(self, &self->panes.items[expired++]));
-    panes_drop(self, expired);
-    if (self->panes.count > 0)
-        op_wake_at(&self->base.op, self->panes.items[0].end);
-    return NULL;
+    return self->base.is_event_time ? window_panes_watermark(&self->panes, time) : NULL;
 }
 
 static struct error *op_window_wake(struct op *op, int64_t now_ms)
 {
     struct op_window *self = (struct op_window *)op;
-    return self->base.is_event_time ? NULL : fire_processing(self, now_ms);
+    return self->base.is_event_time ? NULL : window_panes_clock(&self->panes, now_ms);
 }
 
 /* Open processing-time windows are given out when the stream is really over, not when the job stops to be resumed. */
 static struct error *op_window_end_input(struct op *op)
 {
     struct op_window *self = (struct op_window *)op;
-    return self->base.is_event_time || op_current_watermark(op) != TIME_MAX ? NULL : fire_processing(self, INT64_MAX);
+    return self->base.is_event_time || op_current_watermark(op) != TIME_MAX ? NULL : window_panes_clock(&self->panes, INT64_MAX);
 }
 
-/* ---- snapshots ---- */
+/* ---- state ---- */
 
 static struct error *op_window_snapshot(struct op *op, uint64_t checkpoint_id, struct snapshot *snapshot)
 {
     struct op_window *self = (struct op_window *)op;
     (void)checkpoint_id;
     window_base_snapshot(&self->base, snapshot);
-    for (size_t i = 0; i < self->panes.count; i++) {
-        const struct pane *pane = &self->panes.items[i];
-        if (state_table_entry_count(pane->table) == 0)
-            continue;
-        char name[48];
-        snprintf(name, sizeof name, PANE_STATE_PREFIX "%" PRId64, pane->end);
-        json_t *meta = window_function_meta(&self->base.function);
-        json_object_set_new(meta, "end", json_integer(pane->end));
-        snapshot_add_table(snapshot, name, pane->table, meta);
-    }
+    window_panes_snapshot(&self->panes, snapshot);
     return NULL;
-}
-
-static struct error *restore_pane(struct op_window *self, struct restored_state *state, const json_t *table)
-{
-    const char *name = json_string_value(json_object_get(table, "name"));
-    const json_t *meta = json_object_get(table, "meta");
-    if (name == NULL || strncmp(name, PANE_STATE_PREFIX, strlen(PANE_STATE_PREFIX)) != 0)
-        return NULL;
-    if (!json_is_integer(json_object_get(meta, "end")))
-        return error_new(CORRUPT, "window state %s has no end", name);
-    struct pane *pane = pane_of(self, json_integer_value(json_object_get(meta, "end")));
-    TRY(restored_state_load(state, name, pane->table));
-    return window_function_convert(&self->base.function, pane->table, meta);
 }
 
 static struct error *op_window_restore(struct op *op, struct restored_state *state)
 {
     struct op_window *self = (struct op_window *)op;
     TRY(window_base_restore(&self->base, state));
-    json_t *tables = restored_state_tables(state);
-    struct error *err = NULL;
-    for (size_t i = 0; i < json_array_size(tables) && err == NULL; i++)
-        err = restore_pane(self, state, json_array_get(tables, i));
-    json_decref(tables);
-    return err;
+    return window_panes_restore(&self->panes, state);
 }
 
 static void op_window_describe(struct op *op, json_t *report)
 {
     const struct op_window *self = (const struct op_window *)op;
-    int64_t next_end = TIME_MAX;
-    for (size_t i = 0; i < self->panes.count && next_end == TIME_MAX; i++)
-        if (!self->panes.items[i].is_fired)
-            next_end = self->panes.items[i].end;
-    window_base_describe(&self->base, next_end, report);
+    window_base_describe(&self->base, window_panes_next_end(&self->panes), report);
 }
 
 const struct op_vtable op_window_vtable = {
@@ -522,4 +403,5 @@ const struct op_vtable op_window_vtable = {
     .end_input = op_window_end_input,
     .describe = op_window_describe,
     .destroy = op_window_destroy,
+    .hands_back = true,
 };

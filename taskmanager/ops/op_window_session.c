@@ -5,6 +5,7 @@
  * event (its end, or the end of its lateness); one that comes too early registers the right one. Timers follow from the sessions
  * and are rebuilt on restore. Thread: task. Owner: the operator chain.
  * source: Flink docs, "Session Windows"; windows that touch merge (TimeWindow.intersects) */
+#include "taskmanager/ops/op_ticker.h"
 #include "taskmanager/ops/window_base.h"
 
 #include "common/base/clock.h"
@@ -171,22 +172,29 @@ static void emit_session(struct op_window_session *self, const struct state_key 
     window_function_emit(&self->base.function, key, entry->data, entry->value_length, &window);
 }
 
-static void add_row(struct op_window_session *self, const struct batch *batch, uint32_t row, int64_t time)
+static void add_row(struct op_window_session *self, const struct batch *batch, uint32_t row, const struct state_key *key, int64_t time)
 {
     struct window_base *base = &self->base;
-    struct state_key key = window_base_key(base, row);
-    list_load(self, &key);
-    struct session *session = session_for(self, &key, time);
+    list_load(self, key);
+    struct session *session = session_for(self, key, time);
     if (session == NULL) {
         base->late_rows[base->late_count++] = row;
         return;
     }
-    window_function_add_row(&base->function, self->values, batch, row, &key, &session->id, sizeof session->id);
+    window_function_add_row(&base->function, self->values, batch, row, key, &session->id, sizeof session->id);
     if (base->is_event_time && session->end - 1 <= window_base_watermark(base)) {
-        emit_session(self, &key, session);
-        plan(self, &key, next_event(self, session));
+        emit_session(self, key, session);
+        plan(self, key, next_event(self, session));
     }
-    list_store(self, &key);
+    list_store(self, key);
+}
+
+static void add_row_in_its_time(struct op_window_session *self, const struct batch *batch, uint32_t row, int64_t time)
+{
+    struct state_key key = window_base_key(&self->base, row);
+    window_base_enter_group(&self->base, key.key_group);
+    add_row(self, batch, row, &key, time);
+    window_base_leave_group(&self->base);
 }
 
 static struct error *session_process(struct op *op, uint32_t input, struct batch *batch)
@@ -194,15 +202,20 @@ static struct error *session_process(struct op *op, uint32_t input, struct batch
     struct op_window_session *self = (struct op_window_session *)op;
     struct window_base *base = &self->base;
     const int64_t *times = NULL;
-    (void)input;
     if (base->is_event_time)
         TRY(window_base_times(base, batch, &times));
     int64_t now_ms = clock_now_ms();
     window_base_prepare(base, batch);
+    struct op_ticker ticker = op_ticker_start(op);
+    uint32_t done = 0;
+    bool is_over = false;
     window_function_enter(&base->function);
-    for (uint32_t row = 0; row < batch->row_count && !user_context_has_failed(&base->function.context); row++)
-        add_row(self, batch, row, times != NULL ? times[row] : now_ms);
+    for (; done < batch->row_count && !is_over && !user_context_has_failed(&base->function.context); done++) {
+        add_row_in_its_time(self, batch, done, times != NULL ? times[done] : now_ms);
+        is_over = op_ticker_tick(&ticker);
+    }
     TRY(window_function_leave(&base->function));
+    op_hand_back(op, input, batch, done);
     return window_base_flush_late(base, batch);
 }
 
@@ -247,7 +260,10 @@ static struct error *fire(struct op_window_session *self, enum timer_domain doma
 static struct error *session_watermark(struct op *op, int64_t time, int64_t *forward)
 {
     (void)forward;
-    return fire((struct op_window_session *)op, TIMER_EVENT, time);
+    struct op_window_session *self = (struct op_window_session *)op;
+    TRY(fire(self, TIMER_EVENT, time));
+    window_base_watermark_passed(&self->base, time);
+    return NULL;
 }
 
 static struct error *session_wake(struct op *op, int64_t now_ms)
@@ -338,4 +354,5 @@ const struct op_vtable op_window_session_vtable = {
     .end_input = session_end_input,
     .describe = session_describe,
     .destroy = session_destroy,
+    .hands_back = true,
 };

@@ -56,7 +56,7 @@ static struct error *parse_lateness(struct window_base *base)
 struct error *window_base_init(struct window_base *base, const struct op_vtable *vtable, struct op_context *ctx)
 {
     base->op = (struct op){vtable, ctx};
-    base->restored_watermark = TIME_MIN;
+    base->restored_watermark = base->entered_watermark = TIME_MIN;
     base->late_ms = -1;
     TRY(parse_assigner(base, json_object_get(ctx->spec->options, "assigner")));
     TRY(parse_lateness(base));
@@ -78,6 +78,7 @@ void window_base_finish(struct window_base *base)
     window_function_finish(&base->function);
     key_columns_finish(&base->keys);
     encoded_rows_finish(&base->key_rows);
+    free(base->group_watermarks);
     free(base->hashes);
     free(base->late_rows);
 }
@@ -118,10 +119,42 @@ struct state_key window_base_key(const struct window_base *base, uint32_t row)
 
 /* ---- time ---- */
 
-int64_t window_base_watermark(const struct window_base *base)
+int64_t window_base_lowest_watermark(const struct window_base *base)
 {
     int64_t watermark = op_current_watermark(&base->op);
     return watermark > base->restored_watermark ? watermark : base->restored_watermark;
+}
+
+int64_t window_base_watermark(const struct window_base *base)
+{
+    int64_t lowest = window_base_lowest_watermark(base);
+    return lowest > base->entered_watermark ? lowest : base->entered_watermark;
+}
+
+void window_base_enter_group(struct window_base *base, uint32_t key_group)
+{
+    base->entered_watermark = window_base_group_watermark(base, key_group);
+}
+
+void window_base_leave_group(struct window_base *base)
+{
+    base->entered_watermark = TIME_MIN;
+}
+
+static uint32_t group_count(const struct window_base *base)
+{
+    return base->op.ctx->key_group_last - base->op.ctx->key_group_first + 1;
+}
+
+void window_base_watermark_passed(struct window_base *base, int64_t time)
+{
+    if (base->group_watermarks == NULL)
+        return;
+    for (uint32_t i = 0; i < group_count(base); i++)
+        if (base->group_watermarks[i] > time)
+            return;
+    free(base->group_watermarks);
+    base->group_watermarks = NULL;
 }
 
 struct error *window_base_times(const struct window_base *base, const struct batch *batch, const int64_t **times)
@@ -169,14 +202,26 @@ struct stored_watermark {
     uint32_t key_group_last;
 };
 
+/* One item for each run of key groups that are equally far. */
 void window_base_snapshot(struct window_base *base, struct snapshot *snapshot)
 {
     const struct op_context *ctx = base->op.ctx;
-    struct stored_watermark item = {window_base_watermark(base), ctx->key_group_first, ctx->key_group_last};
+    struct stored_watermark item = {.key_group_first = ctx->key_group_first};
+    for (uint32_t group = ctx->key_group_first; group <= ctx->key_group_last; group++) {
+        window_base_enter_group(base, group);
+        int64_t watermark = window_base_watermark(base);
+        if (group > item.key_group_first && watermark != item.watermark) {
+            snapshot_add_union_item(snapshot, WATERMARK_STATE, &item, sizeof item);
+            item.key_group_first = group;
+        }
+        item.watermark = watermark;
+        item.key_group_last = group;
+    }
+    window_base_leave_group(base);
     snapshot_add_union_item(snapshot, WATERMARK_STATE, &item, sizeof item);
 }
 
-/* The lowest of those whose keys are ours now: then no row becomes late. Older checkpoints have the watermark alone. */
+/* Older checkpoints have the watermark alone; then the lowest counts for all key groups, so that no row becomes late. */
 static struct error *on_watermark(void *arg, const void *bytes, size_t length)
 {
     struct window_base *base = arg;
@@ -185,15 +230,33 @@ static struct error *on_watermark(void *arg, const void *bytes, size_t length)
     if (length != sizeof item && length != sizeof item.watermark)
         return error_new(CORRUPT, "watermark state has a wrong length");
     memcpy(&item, bytes, length);
-    if (item.key_group_last < ctx->key_group_first || item.key_group_first > ctx->key_group_last)
-        return NULL;
-    if (!base->has_restored_watermark || item.watermark < base->restored_watermark)
-        base->restored_watermark = item.watermark;
-    base->has_restored_watermark = true;
+    for (uint32_t i = 0; i < group_count(base); i++) {
+        uint32_t group = ctx->key_group_first + i;
+        if (group >= item.key_group_first && group <= item.key_group_last && item.watermark < base->group_watermarks[i])
+            base->group_watermarks[i] = item.watermark;
+    }
     return NULL;
 }
 
 struct error *window_base_restore(struct window_base *base, struct restored_state *state)
 {
-    return restored_state_items(state, WATERMARK_STATE, on_watermark, base);
+    uint32_t count = group_count(base);
+    bool is_even = true;
+    base->group_watermarks = heap_alloc_array(count, sizeof *base->group_watermarks);
+    for (uint32_t i = 0; i < count; i++)
+        base->group_watermarks[i] = INT64_MAX;
+    TRY(restored_state_items(state, WATERMARK_STATE, on_watermark, base));
+    int64_t lowest = INT64_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        if (base->group_watermarks[i] == INT64_MAX) /* none was stored */
+            base->group_watermarks[i] = TIME_MIN;
+        is_even = is_even && base->group_watermarks[i] == base->group_watermarks[0];
+        lowest = base->group_watermarks[i] < lowest ? base->group_watermarks[i] : lowest;
+    }
+    base->restored_watermark = lowest;
+    if (is_even || !base->is_event_time) {
+        free(base->group_watermarks);
+        base->group_watermarks = NULL;
+    }
+    return NULL;
 }

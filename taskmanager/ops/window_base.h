@@ -20,8 +20,9 @@ struct window_base {
     int32_t late_side_output; /* -1: late rows are dropped and counted */
     struct key_columns keys;
     struct window_function function;
-    int64_t restored_watermark;
-    bool has_restored_watermark;
+    int64_t restored_watermark; /* the lowest of our key groups' */
+    int64_t *group_watermarks;  /* restored, by key group from key_group_first on; NULL: they are all alike, or passed */
+    int64_t entered_watermark;  /* of the key group in hand; TIME_MIN: none is */
 
     /* the batch in hand */
     struct encoded_rows key_rows;
@@ -47,6 +48,23 @@ struct state_key window_base_key(const struct window_base *base, uint32_t row);
 
 /* Event time is as late as this: the input watermark, or the one of the checkpoint until that is reached again. */
 int64_t window_base_watermark(const struct window_base *base);
+/* The same, whatever key group is in hand. */
+int64_t window_base_lowest_watermark(const struct window_base *base);
+/* After a rescale from subtasks that were not equally far, some key groups are farther than the others, until the input watermark has
+ * caught up with them all. Around work on rows of one key group: it is its own watermark that counts then. */
+void window_base_enter_group(struct window_base *base, uint32_t key_group);
+void window_base_leave_group(struct window_base *base);
+static inline bool window_base_is_uneven(const struct window_base *base)
+{
+    return base->group_watermarks != NULL;
+}
+/* What the subtask that had the key group before the restore was as far as; TIME_MIN when all were equally far. */
+static inline int64_t window_base_group_watermark(const struct window_base *base, uint32_t key_group)
+{
+    return window_base_is_uneven(base) ? base->group_watermarks[key_group - base->op.ctx->key_group_first] : TIME_MIN;
+}
+/* To be called when the operator has done what an input watermark asks for. */
+void window_base_watermark_passed(struct window_base *base, int64_t time);
 static inline int64_t time_add(int64_t time, int64_t add)
 {
     int64_t sum;
