@@ -66,9 +66,11 @@ static enum MHD_Result look_at(void *context, enum MHD_ValueKind kind, const cha
     return framing->fault == NULL ? MHD_YES : MHD_NO;
 }
 
-const char *http_framing_fault(struct MHD_Connection *mhd, const char *version)
+const char *http_framing_fault(struct MHD_Connection *mhd, const char *method, const char *version)
 {
     struct framing framing = {0};
+    if (!is_token(method, strlen(method)))
+        return "its method is no token";
     MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, look_at, &framing);
     if (framing.fault != NULL)
         return framing.fault;

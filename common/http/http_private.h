@@ -31,6 +31,7 @@ struct http_connection {
     uint64_t body_bytes;     /* received in this phase */
     int64_t window_since_ms; /* of BODY and SENDING: in each window some bytes must move */
     uint64_t window_bytes;   /* how many had when it began */
+    uint64_t last_turn;      /* in which a request of its began */
     uint64_t held_bytes;     /* of memory for its body and answer, counted in the server's */
     int64_t half_closed_ms;  /* 0: the other side has not said that it is done */
     int linger_fd;           /* -1; else a duplicate that becomes a linger when the connection is closed */
@@ -55,11 +56,13 @@ struct http_exchange {
     struct http_server *server;
     struct http_exchange *previous, *next;
     struct http_connection *connection; /* NULL: the client has gone */
+    struct http_exchange *next_waiting; /* for its turn */
     struct http_upload_writer *upload;
     uint64_t body_limit;
     uint64_t received_bytes;
     int64_t suspended_ms; /* since; 0: is not suspended */
     bool has_headers;
+    bool was_waiting; /* for its turn; libmicrohttpd will say once more that it has the headers */
 };
 
 struct http_server {
@@ -75,6 +78,9 @@ struct http_server {
     struct http_exchange exchanges;     /* list heads */
     struct http_connection connections;
     struct http_linger lingers;
+    struct http_exchange *waiting, *waiting_last; /* for their turns; NULL: nobody does */
+    uint64_t turn;           /* from 2, so that a new connection follows nothing */
+    uint32_t follower_count; /* began in this turn */
     uint32_t connection_count;
     uint32_t linger_count;
     uint64_t held_bytes;
@@ -93,8 +99,15 @@ MUST_CHECK struct error *http_listen(struct http_server *server, MHD_AccessHandl
 
 /* ---- http_framing.c ---- */
 
-/* What is ambiguous about where the request ends, in words for its sender; NULL: nothing. version as in the request line. */
-const char *http_framing_fault(struct MHD_Connection *mhd, const char *version);
+/* What is ambiguous about where the request ends, in words for its sender; NULL: nothing. method and version as in the request
+ * line. */
+const char *http_framing_fault(struct MHD_Connection *mhd, const char *method, const char *version);
+
+/* ---- http_turns.c ---- */
+
+/* The headers are read: false when the request must be suspended until a later turn, whose beginning resumes it. */
+bool http_turn_take(struct http_exchange *exchange);
+void http_turn_begin(struct http_server *server, void (*resume)(struct http_exchange *exchange));
 
 /* ---- http_connection.c ---- */
 

@@ -27,6 +27,7 @@ struct http_limits http_limits_default(void)
 /* ---- the daemon on the loop ---- */
 
 static void run_daemon(struct http_server *server);
+static void resume(struct http_exchange *exchange);
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -50,9 +51,14 @@ static void run_daemon(struct http_server *server)
 {
     if (server->is_closing)
         return;
+    http_turn_begin(server, resume);
     MHD_run(server->daemon);
     MHD_UNSIGNED_LONG_LONG timeout_ms;
-    if (MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES)
+    bool has_timeout = MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES;
+    /* Not by a timer of 0 ms: one that is started by its own callback is due again at once, and libuv before 1.45 gets to nothing else. */
+    if (server->waiting != NULL || (has_timeout && timeout_ms == 0))
+        uv_idle_start(&server->kick, on_kick);
+    if (has_timeout && timeout_ms > 0)
         uv_timer_start(&server->timer, on_timer, timeout_ms, 0);
     else
         uv_timer_stop(&server->timer);
@@ -290,7 +296,7 @@ static void begin(struct http_exchange *exchange, const char *method, const char
     struct http_request *request = &exchange->request;
     request->method = http_method_from_name(method);
     exchange->has_headers = true;
-    const char *fault = http_framing_fault(exchange->connection->mhd, version);
+    const char *fault = http_framing_fault(exchange->connection->mhd, method, version);
     const char *encoding = http_request_header(request, MHD_HTTP_HEADER_CONTENT_ENCODING);
     const char *length = http_request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
     if (fault != NULL) {
@@ -318,8 +324,12 @@ static enum MHD_Result end_headers(struct http_exchange *exchange)
     const struct http_request *request = &exchange->request;
     const char *length = http_request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
     bool has_body = (length != NULL && strcmp(length, "0") != 0) || http_request_header(request, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
-    if (request->state != HTTP_REPLIED || !has_body)
+    if (request->state != HTTP_REPLIED || !has_body) {
+        exchange->was_waiting = !http_turn_take(exchange);
+        if (exchange->was_waiting)
+            suspend(exchange);
         return MHD_YES;
+    }
     http_connection_linger(exchange->connection);
     return send_reply(exchange);
 }
@@ -382,8 +392,8 @@ static void finish_body(struct http_exchange *exchange)
     check(request->state != HTTP_HANDLING);
 }
 
-/* libmicrohttpd calls this once with the headers, then for each piece of body, then with an empty piece at the end of
- * the body, and once more after each resume. */
+/* libmicrohttpd calls this once with the headers (again when it was suspended there), then for each piece of body, then with an empty
+ * piece at the end of the body, and once more after each resume. */
 static enum MHD_Result on_access(void *context, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
                                  const char *data, size_t *size, void **exchange_slot)
 {
@@ -394,6 +404,10 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *mhd, cons
     if (!exchange->has_headers) {
         begin(exchange, method, version);
         return end_headers(exchange);
+    }
+    if (exchange->was_waiting) {
+        exchange->was_waiting = false;
+        return MHD_YES;
     }
     if (*size != 0)
         return receive(exchange, data, size);
@@ -423,6 +437,7 @@ struct error *http_server_create(uv_loop_t *loop, const struct http_server_optio
     server->options.allow_origin = options->allow_origin != NULL ? heap_strdup(options->allow_origin) : NULL;
     server->options.token = options->token != NULL ? heap_strdup(options->token) : NULL;
     server->loop = loop;
+    server->turn = 1;
     server->exchanges.next = server->exchanges.previous = &server->exchanges;
     server->connections.next = server->connections.previous = &server->connections;
     server->lingers.next = server->lingers.previous = &server->lingers;
@@ -463,6 +478,7 @@ void http_server_destroy(struct http_server *server)
         return;
     server->is_closing = true;
     uv_poll_stop(&server->poll);
+    server->waiting = NULL;
     /* Suspended connections must be resumed before the daemon stops; shut down, they end without another call. */
     for (struct http_exchange *exchange = server->exchanges.next; exchange != &server->exchanges; exchange = exchange->next) {
         if (exchange->suspended_ms != 0 && exchange->connection != NULL) {

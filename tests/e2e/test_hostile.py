@@ -7,11 +7,10 @@ import os
 import random
 import re
 import resource
-import subprocess
 import time
 
 from .cluster import BIN, RestError
-from .hostile import Raw, SecureCluster, Siege, ask, errors_of, in_threads, one_shot
+from .hostile import Raw, SecureCluster, Siege, ask, errors_of, in_threads, make_certificate, one_shot
 
 REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "10000"))
 MIB = 1 << 20
@@ -262,7 +261,8 @@ def test_a_program_that_is_all_symbols(env):
 ROUTES = os.path.join(os.path.dirname(__file__), "..", "..", "jobmanager", "rest", "routes.def")
 ELSEWHERE = ["..", ".", "...", "../canary", "..%2fcanary", "%2e%2e%2fcanary", "..%252fcanary", "%2e%2e%5ccanary", "..\\canary", "%2fetc%2fpasswd",
              "//etc/passwd", "..%c0%afcanary", "%c0%ae%c0%ae%c0%afcanary", "%00", "canary%00.log", "a%0d%0aX-Injected:%20yes", "%ff%fe",
-             "'\"<script>", "%25s%25n", "x" * 3000, "../" * 40 + "etc/passwd", "..%2f" * 40 + "etc%2fpasswd", "-1", "99999999999999999999", "file:///etc/passwd"]
+             "'\"<script>", "%25s%25n", "x" * 3000,
+             "../" * 40 + "etc/passwd", "..%2f" * 40 + "etc%2fpasswd", "-1", "99999999999999999999", "file:///etc/passwd"]
 
 
 def routes():
@@ -353,9 +353,7 @@ def test_tls_and_token(env):
     def at(name):
         return os.path.join(env.directory, name)
 
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-keyout",
-                    at("key.pem"), "-out", at("cert.pem"), "-subj", "/CN=jobmanager", "-addext", "subjectAltName=IP:127.0.0.1"],
-                   check=True, capture_output=True)
+    make_certificate(env.directory)
     with open(at("token"), "w") as f:
         f.write("a-token-of-this-test\n")
     config = {"security.ssl.rest.enabled": "true", "security.ssl.rest.certificate": at("cert.pem"), "security.ssl.rest.private-key": at("key.pem"),

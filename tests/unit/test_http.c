@@ -279,7 +279,8 @@ START_TEST(many_pipelined_requests_are_answered_in_order)
     start(&fixture);
     int fd = dial(&fixture);
     for (int i = 0; i < COUNT; i++)
-        str_buf_printf(&requests, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i);
+        str_buf_printf(&requests, i % 5 == 1 ? "POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" : "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n",
+                       i);
     int bytes = 1 << 20;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     say(fd, requests.text);
@@ -287,13 +288,45 @@ START_TEST(many_pipelined_requests_are_answered_in_order)
     const char *at = answer.text;
     for (int i = 0; i < COUNT; i++) {
         char text[32];
-        snprintf(text, sizeof text, "0 /%d q", i);
+        snprintf(text, sizeof text, i % 5 == 1 ? "2 /%d q" : "0 /%d q", i);
         ck_assert_ptr_nonnull(at = strstr(at, text));
+        if (i % 5 == 1)
+            ck_assert_ptr_nonnull(at = strstr(at, "body=abc"));
     }
     close(fd);
     str_buf_finish(&requests);
     str_buf_finish(&answer);
     stop(&fixture);
+}
+END_TEST
+
+/* Requests that follow others wait for their turns; a new connection does not wait behind them, and the server may end meanwhile. */
+START_TEST(followers_wait_and_others_do_not)
+{
+    enum { FOLLOWED_COUNT = 60 };
+    struct fixture fixture;
+    struct str_buf answer = {0}, requests = {0};
+    int fds[FOLLOWED_COUNT];
+    prepare(&fixture);
+    start(&fixture);
+    for (int i = 0; i < 200; i++)
+        str_buf_append(&requests, "GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (int i = 0; i < FOLLOWED_COUNT; i++) {
+        fds[i] = dial(&fixture);
+        say(fds[i], requests.text);
+    }
+    run_for(&fixture, 1);
+    unsigned before = fixture.request_count;
+    int fd = dial(&fixture);
+    say(fd, "GET /new HTTP/1.1\r\nHost: a\r\n\r\n");
+    ck_assert(read_until(&fixture, fd, &answer, "0 /new q=-"));
+    ck_assert_uint_lt(fixture.request_count - before, 3 * FOLLOWED_COUNT);
+    close(fd);
+    stop(&fixture);
+    for (int i = 0; i < FOLLOWED_COUNT; i++)
+        close(fds[i]);
+    str_buf_finish(&requests);
+    str_buf_finish(&answer);
 }
 END_TEST
 
@@ -744,6 +777,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, head_has_no_body);
     tcase_add_test(tcase, expect_continue_is_answered);
     tcase_add_test(tcase, many_pipelined_requests_are_answered_in_order);
+    tcase_add_test(tcase, followers_wait_and_others_do_not);
     tcase_add_test(tcase, malformed_requests_end_their_connection_only);
     tcase_add_test(tcase, large_bodies_are_refused_with_an_answer_that_arrives);
     tcase_add_test(tcase, slow_requests_are_cut);
