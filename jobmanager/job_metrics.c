@@ -51,10 +51,16 @@ bool job_metrics_number(const struct execution *execution, const char *name, dou
     return true;
 }
 
+int64_t job_metrics_whole(double number)
+{
+    const double limit = 0x1p63; /* the first that does not fit */
+    return number >= limit ? INT64_MAX : number < -limit ? INT64_MIN : (int64_t)number;
+}
+
 static int64_t whole(const struct execution *execution, const char *name)
 {
     double value = 0;
-    return job_metrics_number(execution, name, &value) ? (int64_t)value : 0;
+    return job_metrics_number(execution, name, &value) ? job_metrics_whole(value) : 0;
 }
 
 struct io_metrics job_metrics_io(const struct execution *execution)

@@ -18,6 +18,8 @@ struct io_metrics {
 struct io_metrics job_metrics_io(const struct execution *execution);
 /* A value or rate by Flink's name; false when the task has none of it. Texts count as absent. */
 bool job_metrics_number(const struct execution *execution, const char *name, double *out);
+/* Cut off, and held within what an int64_t holds: a taskmanager may report any number. */
+int64_t job_metrics_whole(double number);
 /* All values and rates of the task and, with the operator's name in front, of its operators: a new object name -> number or text. */
 json_t *job_metrics_all(const struct execution *execution);
 /* Of a job, and of the jobmanager: new objects name -> number or text. */

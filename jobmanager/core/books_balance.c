@@ -79,30 +79,33 @@ static const json_t *books_of(const json_t *sums, const struct job_operator *ope
     return json_object_get(sums, id_format(operator->id).hex);
 }
 
-static int64_t count_of(const json_t *books, const char *name)
+/* Counts are summed modulo 2^64: what a taskmanager reports may be any number. */
+static uint64_t count_of(const json_t *books, const char *name)
 {
-    return json_integer_value(json_object_get(books, name));
+    return (uint64_t)json_integer_value(json_object_get(books, name));
+}
+
+static uint64_t count_at(const json_t *books, const char *name, uint32_t index)
+{
+    return (uint64_t)json_integer_value(json_array_get(json_object_get(books, name), index));
 }
 
 /* Rows that the sources sent to an input, minus rows that it counted or has in the checkpoint. *has_edges: whether anything feeds the input. */
 static int64_t input_difference(const struct job *job, const json_t *sums, uint32_t target, uint32_t input, bool *has_edges)
 {
     const struct job_operator *operator = &job->graph->operators[target];
-    int64_t sent = 0;
+    uint64_t sent = 0;
     for (uint32_t e = 0; e < operator->input_count; e++) {
         const struct job_edge *edge = &operator->inputs[e];
         if (edge->input != input)
             continue;
         const json_t *source = books_of(sums, &job->graph->operators[edge->source]);
-        int64_t rows = edge->side_output < 0 ? count_of(source, "rows_out")
-                                             : json_integer_value(json_array_get(json_object_get(source, "side_rows_out"),
-                                                                                 (size_t)edge->side_output));
+        uint64_t rows = edge->side_output < 0 ? count_of(source, "rows_out") : count_at(source, "side_rows_out", (uint32_t)edge->side_output);
         sent += edge->partitioning == PARTITION_BROADCAST ? rows * operator->parallelism : rows;
         *has_edges = true;
     }
     const json_t *books = books_of(sums, operator);
-    return sent - json_integer_value(json_array_get(json_object_get(books, "rows_in"), input)) -
-           json_integer_value(json_array_get(json_object_get(books, "rows_in_flight"), input));
+    return (int64_t)(sent - count_at(books, "rows_in", input) - count_at(books, "rows_in_flight", input));
 }
 
 static void add_fault(json_t **faults, char *text)
@@ -120,10 +123,10 @@ static void check_input(const struct job *job, const json_t *sums, uint32_t targ
     const struct job_operator *operator = &job->graph->operators[target];
     char key[48];
     snprintf(key, sizeof key, "%s:%" PRIu32, id_format(operator->id).hex, input);
-    difference -= json_integer_value(json_object_get(job->books_baseline, key));
+    difference = (int64_t)((uint64_t)difference - count_of(job->books_baseline, key));
     if (has_edges && difference != 0)
-        add_fault(faults, heap_printf("input %" PRIu32 " of %s: %" PRId64 " rows %s", input, operator->name,
-                                      difference < 0 ? -difference : difference,
+        add_fault(faults, heap_printf("input %" PRIu32 " of %s: %" PRIu64 " rows %s", input, operator->name,
+                                      difference < 0 ? 0 - (uint64_t)difference : (uint64_t)difference,
                                       difference < 0 ? "came that nobody sent" : "were sent and did not come"));
 }
 
@@ -135,9 +138,8 @@ static bool ends_with(const char *text, const char *end)
 
 static void check_operator(const struct job_operator *operator, const json_t *books, json_t **faults)
 {
-    int64_t in = json_integer_value(json_array_get(json_object_get(books, "rows_in"), 0));
-    int64_t out = count_of(books, "rows_out");
-    int64_t expected = in;
+    uint64_t expected = count_at(books, "rows_in", 0);
+    uint64_t out = count_of(books, "rows_out");
     if (strcmp(operator->type, "filter") == 0)
         out += count_of(books, "filtered");
     else if (ends_with(operator->type, "-source")) {
@@ -147,7 +149,7 @@ static void check_operator(const struct job_operator *operator, const json_t *bo
         return;
     }
     if (expected != out)
-        add_fault(faults, heap_printf("%s (%s): %" PRId64 " rows in, %" PRId64 " rows accounted for", operator->name, operator->type, expected, out));
+        add_fault(faults, heap_printf("%s (%s): %" PRIu64 " rows in, %" PRIu64 " rows accounted for", operator->name, operator->type, expected, out));
 }
 
 json_t *books_balance_check(const struct job *job, const json_t *sums)

@@ -2,6 +2,7 @@
  * Thread: the loop. */
 #include "common/base/clock.h"
 #include "common/base/heap.h"
+#include "jobmanager/job_metrics.h"
 #include "jobmanager/rest/handlers.h"
 #include "jobmanager/rest/json_build.h"
 #include "jobmanager/taskmanager_link.h"
@@ -13,7 +14,7 @@
 
 static int64_t metric_of(const json_t *metrics, const char *name)
 {
-    return (int64_t)json_number_value(json_object_get(metrics, name));
+    return job_metrics_whole(json_number_value(json_object_get(metrics, name)));
 }
 
 /* Shares of the taskmanager's memory (MiB) and cores for so many of its slots. */
