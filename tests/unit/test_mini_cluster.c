@@ -2,12 +2,11 @@
  * datagen -> map -> keyed window -> collect sink through kills, cut networks, savepoints, rescales, failures and cancels. Every row is
  * known beforehand, so every result must be exact. MINI_CLUSTER_LOG=1 shows the daemons' logs. */
 #include "common/base/heap.h"
-#include "common/fs/fs.h"
 #include "jobmanager/jobmanager.h"
 #include "millrace/function.h"
 #include "taskmanager/agent/agent.h"
 #include "taskmanager/task/user_library.h"
-#include "tests/support/mini_cluster.h"
+#include "tests/support/mini_jobs.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
@@ -21,7 +20,6 @@
 #define WINDOW_MS 1000
 #define STEP_MS 10
 #define ROWS_A_WINDOW (WINDOW_MS / STEP_MS * KEY_COUNT)
-#define WAIT_MS 30000
 
 /* ---- user functions ---- */
 
@@ -82,101 +80,50 @@ struct plan {
     const char *function;
 };
 
-static json_t *parse(const char *text)
-{
-    json_error_t error;
-    json_t *json = json_loads(text, 0, &error);
-    ck_assert_msg(json != NULL, "%s: %s", error.text, text);
-    return json;
-}
-
-static char *result_path(const struct mini_cluster *cluster, const char *name)
-{
-    return heap_printf("%s/%s", mini_cluster_directory(cluster), name);
-}
-
 static json_t *graph_of(const struct mini_cluster *cluster, const struct plan *plan, const char *name)
 {
-    char *path = result_path(cluster, name);
+    char *path = mini_path(cluster, name);
     char *rows = plan->window_count > 0 ? heap_printf("\"number_of_rows\":%d,", plan->window_count * ROWS_A_WINDOW) : heap_strdup("");
     char *text = heap_printf(GRAPH, plan->interval, rows, plan->rows_per_second, plan->function, path);
-    json_t *json = parse(text);
+    json_t *json = mini_parse(text);
     free(text);
     free(rows);
     free(path);
     return json;
 }
 
-static void require(struct error *err)
-{
-    char *text = err != NULL ? error_text(err) : NULL;
-    ck_assert_msg(err == NULL, "%s", text);
-}
-
 static struct id submit(struct mini_cluster *cluster, const struct plan *plan, const char *name, uint32_t parallelism, const char *savepoint)
 {
     struct id job;
     json_t *graph = graph_of(cluster, plan, name);
-    require(mini_cluster_submit(cluster, graph, parallelism, savepoint, &job));
+    mini_require(mini_cluster_submit(cluster, graph, parallelism, savepoint, &job));
     json_decref(graph);
     return job;
 }
 
-static struct mini_cluster *start(uint32_t taskmanager_count, uint32_t slot_count, const char *more)
-{
-    struct mini_cluster *cluster;
-    json_t *config = parse("{\"heartbeat.interval\":\"100 ms\",\"heartbeat.timeout\":\"10 s\",\"restart-strategy.type\":\"fixed-delay\","
-                           "\"restart-strategy.fixed-delay.attempts\":\"5\",\"restart-strategy.fixed-delay.delay\":\"50 ms\","
-                           "\"task.cancellation.timeout\":\"5 s\"}");
-    json_t *own = parse(more != NULL ? more : "{}");
-    json_object_update(config, own);
-    require(mini_cluster_start(
-        &(struct mini_cluster_options){.taskmanager_count = taskmanager_count, .slot_count = slot_count, .config = config}, &cluster));
-    json_decref(own);
-    json_decref(config);
-    return cluster;
-}
-
 /* ---- results ---- */
 
-static void read_lines(const char *path, json_t *counts)
+/* "page@window start" -> count. */
+static json_t *read_result(const struct mini_cluster *cluster, const char *name)
 {
-    uint8_t *bytes = NULL;
-    size_t length;
-    struct error *err = fs_read_file(path, 1 << 24, &bytes, &length);
-    ck_assert(err == NULL || err->code == ERR_NOT_FOUND);
-    error_free(err);
-    char *rest = NULL;
-    for (char *line = bytes != NULL ? strtok_r((char *)bytes, "\n", &rest) : NULL; line != NULL; line = strtok_r(NULL, "\n", &rest)) {
-        json_t *row = parse(line);
+    json_t *counts = json_object(), *rows = mini_rows(cluster, name, 4), *row;
+    size_t index;
+    json_array_foreach(rows, index, row)
+    {
         char *key = heap_printf("%s@%lld", json_string_value(json_object_get(row, "page")),
                                 (long long)json_integer_value(json_object_get(row, "window_start")));
         ck_assert_msg(json_object_get(counts, key) == NULL, "window %s came twice", key);
         json_object_set(counts, key, json_object_get(row, "count"));
         free(key);
-        json_decref(row);
     }
-    free(bytes);
-}
-
-/* "page@window start" -> count over all files of the sink. */
-static json_t *read_result(const struct mini_cluster *cluster, const char *name, uint32_t file_count)
-{
-    json_t *counts = json_object();
-    for (uint32_t i = 0; i < file_count; i++) {
-        char *base = result_path(cluster, name);
-        char *path = i == 0 ? heap_strdup(base) : heap_printf("%s.%u", base, i);
-        read_lines(path, counts);
-        free(path);
-        free(base);
-    }
+    json_decref(rows);
     return counts;
 }
 
 /* Each page exactly 100 times in each window, each window once. */
 static void assert_exact(const struct mini_cluster *cluster, const char *name, int window_count)
 {
-    json_t *counts = read_result(cluster, name, 4);
+    json_t *counts = read_result(cluster, name);
     ck_assert_uint_eq(json_object_size(counts), (size_t)window_count * KEY_COUNT);
     const char *key;
     json_t *count;
@@ -185,60 +132,31 @@ static void assert_exact(const struct mini_cluster *cluster, const char *name, i
     json_decref(counts);
 }
 
-static const char *failure_of(const struct mini_cluster *cluster, struct id id)
-{
-    const struct job *job = mini_cluster_job(cluster, id);
-    if (job == NULL)
-        return "there is no such job";
-    if (job->failure != NULL)
-        return job->failure;
-    return job->exceptions.count > 0 ? job->exceptions.items[job->exceptions.count - 1].text : job_state_name(job->state);
-}
-
-static void finish(struct mini_cluster *cluster, struct id job)
-{
-    bool is_finished = mini_cluster_wait_state(cluster, job, JOB_FINISHED, WAIT_MS);
-    ck_assert_msg(is_finished, "the job did not finish: %s", failure_of(cluster, job));
-    ck_assert(mini_cluster_wait_quiet(cluster, WAIT_MS));
-    coordinator_verify(mini_cluster_jobmanager(cluster)->coordinator);
-}
-
-static void assert_balanced(const struct mini_cluster *cluster, struct id id)
-{
-    const struct job *job = mini_cluster_job(cluster, id);
-    ck_assert(job->books_balance);
-    ck_assert_ptr_nonnull(mini_cluster_books(cluster, id));
-}
-
 /* ---- tests ---- */
 
 START_TEST(two_taskmanagers_count_every_row)
 {
-    struct mini_cluster *cluster = start(2, 1, NULL);
+    struct mini_cluster *cluster = mini_start(2, 1, NULL);
     struct id job = submit(cluster, &(struct plan){20, 0, "50", "mini_pass"}, "out", 2, NULL);
     ck_assert_uint_ne(mini_cluster_slot_owner(cluster, job, 0), mini_cluster_slot_owner(cluster, job, 1));
-    finish(cluster, job);
+    mini_finish(cluster, job);
     assert_exact(cluster, "out", 20);
-    assert_balanced(cluster, job);
+    mini_assert_balanced(cluster, job);
     mini_cluster_stop(cluster);
 }
 END_TEST
 
 START_TEST(killed_taskmanager_costs_no_row)
 {
-    struct mini_cluster *cluster = start(3, 1, NULL);
+    struct mini_cluster *cluster = mini_start(3, 1, NULL);
     struct id job = submit(cluster, &(struct plan){15, 6000, "30", "mini_pass"}, "out", 2, NULL);
     for (uint32_t kill = 0; kill < 2; kill++) {
-        ck_assert_msg(mini_cluster_wait_completed(cluster, job, 3 * kill + 3, WAIT_MS), "%s", failure_of(cluster, job));
-        uint64_t epoch = mini_cluster_job(cluster, job)->epoch;
-        mini_cluster_kill(cluster, mini_cluster_slot_owner(cluster, job, kill));
-        require(mini_cluster_add_taskmanager(cluster, 1, NULL));
-        ck_assert(mini_cluster_wait_running(cluster, job, WAIT_MS));
-        ck_assert_uint_gt(mini_cluster_job(cluster, job)->epoch, epoch);
+        mini_wait_completed(cluster, job, 3 * kill + 3);
+        mini_kill_and_recover(cluster, job, kill, 1);
     }
-    finish(cluster, job);
+    mini_finish(cluster, job);
     assert_exact(cluster, "out", 15);
-    assert_balanced(cluster, job);
+    mini_assert_balanced(cluster, job);
     ck_assert_uint_ge(mini_cluster_job(cluster, job)->checkpoints.counts.restored, 1);
     mini_cluster_stop(cluster);
 }
@@ -246,17 +164,17 @@ END_TEST
 
 START_TEST(silent_taskmanager_is_lost_and_comes_back)
 {
-    struct mini_cluster *cluster = start(3, 1, "{\"heartbeat.timeout\":\"500 ms\"}");
+    struct mini_cluster *cluster = mini_start(3, 1, "{\"heartbeat.timeout\":\"500 ms\"}");
     struct id job = submit(cluster, &(struct plan){12, 6000, "50", "mini_pass"}, "out", 2, NULL);
-    ck_assert_msg(mini_cluster_wait_completed(cluster, job, 2, WAIT_MS), "%s", failure_of(cluster, job));
+    mini_wait_completed(cluster, job, 2);
     uint32_t silent = mini_cluster_slot_owner(cluster, job, 0);
     mini_cluster_cut(cluster, silent);
-    ck_assert(mini_cluster_wait_taskmanagers(cluster, 2, WAIT_MS));
+    ck_assert(mini_cluster_wait_taskmanagers(cluster, 2, MINI_WAIT_MS));
     mini_cluster_heal(cluster, silent);
-    ck_assert(mini_cluster_wait_taskmanagers(cluster, 3, WAIT_MS));
-    finish(cluster, job);
+    ck_assert(mini_cluster_wait_taskmanagers(cluster, 3, MINI_WAIT_MS));
+    mini_finish(cluster, job);
     assert_exact(cluster, "out", 12);
-    assert_balanced(cluster, job);
+    mini_assert_balanced(cluster, job);
     mini_cluster_stop(cluster);
 }
 END_TEST
@@ -264,20 +182,20 @@ END_TEST
 START_TEST(stopped_job_goes_on_at_other_parallelisms)
 {
     static const uint32_t parallelisms[] = {2, 3, 1};
-    struct mini_cluster *cluster = start(2, 2, NULL);
-    char *directory = result_path(cluster, "savepoints");
+    struct mini_cluster *cluster = mini_start(2, 2, NULL);
+    char *directory = mini_path(cluster, "savepoints");
     char *savepoint = NULL;
     for (int i = 0; i < 3; i++) {
         struct id job = submit(cluster, &(struct plan){12, 4000, "50", "mini_pass"}, "out", parallelisms[i], savepoint);
         free(savepoint);
         savepoint = NULL;
-        ck_assert_msg(mini_cluster_wait_completed(cluster, job, 2, WAIT_MS), "%s", failure_of(cluster, job));
+        mini_wait_completed(cluster, job, 2);
         if (i < 2) {
-            require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_STOP, directory, WAIT_MS, &savepoint));
+            mini_require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_STOP, directory, MINI_WAIT_MS, &savepoint));
             ck_assert_ptr_nonnull(savepoint);
         }
-        finish(cluster, job);
-        assert_balanced(cluster, job);
+        mini_finish(cluster, job);
+        mini_assert_balanced(cluster, job);
     }
     assert_exact(cluster, "out", 12);
     free(directory);
@@ -287,23 +205,23 @@ END_TEST
 
 START_TEST(savepoint_lets_the_job_run_on)
 {
-    struct mini_cluster *cluster = start(2, 1, NULL);
-    char *directory = result_path(cluster, "savepoints");
+    struct mini_cluster *cluster = mini_start(2, 1, NULL);
+    char *directory = mini_path(cluster, "savepoints");
     char *savepoint = NULL, *checkpoint = NULL;
     struct id job = submit(cluster, &(struct plan){8, 4000, "10 min", "mini_pass"}, "out", 2, NULL);
-    ck_assert(mini_cluster_wait_running(cluster, job, WAIT_MS));
-    require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_SAVEPOINT, directory, WAIT_MS, &savepoint));
+    ck_assert(mini_cluster_wait_running(cluster, job, MINI_WAIT_MS));
+    mini_require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_SAVEPOINT, directory, MINI_WAIT_MS, &savepoint));
     ck_assert_int_eq(mini_cluster_job(cluster, job)->state, JOB_RUNNING);
-    require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_CHECKPOINT, NULL, WAIT_MS, &checkpoint));
+    mini_require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_CHECKPOINT, NULL, MINI_WAIT_MS, &checkpoint));
     mini_cluster_cancel(cluster, job);
-    ck_assert(mini_cluster_wait_state(cluster, job, JOB_CANCELED, WAIT_MS));
+    ck_assert(mini_cluster_wait_state(cluster, job, JOB_CANCELED, MINI_WAIT_MS));
     job = submit(cluster, &(struct plan){8, 0, "50", "mini_pass"}, "out", 2, savepoint);
-    finish(cluster, job);
+    mini_finish(cluster, job);
     assert_exact(cluster, "out", 8);
     /* A savepoint that is not there: the job fails and says where it looked. */
     job = submit(cluster, &(struct plan){8, 0, "50", "mini_pass"}, "out", 2, "/nowhere/savepoint-1");
     ck_assert_int_eq(mini_cluster_job(cluster, job)->state, JOB_FAILED);
-    ck_assert_ptr_nonnull(strstr(failure_of(cluster, job), "/nowhere/savepoint-1"));
+    ck_assert_ptr_nonnull(strstr(mini_failure(cluster, job), "/nowhere/savepoint-1"));
     free(checkpoint);
     free(savepoint);
     free(directory);
@@ -313,13 +231,13 @@ END_TEST
 
 START_TEST(job_waits_for_a_taskmanager)
 {
-    struct mini_cluster *cluster = start(1, 1, NULL);
+    struct mini_cluster *cluster = mini_start(1, 1, NULL);
     struct id job = submit(cluster, &(struct plan){5, 0, "50", "mini_pass"}, "out", 2, NULL);
     ck_assert_int_eq(mini_cluster_job(cluster, job)->state, JOB_RUNNING);
     ck_assert(!mini_cluster_wait_running(cluster, job, 200));
     ck_assert_uint_eq(mini_cluster_runner_count(cluster), 0);
-    require(mini_cluster_add_taskmanager(cluster, 1, NULL));
-    finish(cluster, job);
+    mini_require(mini_cluster_add_taskmanager(cluster, 1, NULL));
+    mini_finish(cluster, job);
     assert_exact(cluster, "out", 5);
     mini_cluster_stop(cluster);
 }
@@ -327,20 +245,20 @@ END_TEST
 
 START_TEST(job_without_slots_fails_in_time)
 {
-    struct mini_cluster *cluster = start(1, 1, "{\"slot.request.timeout\":\"200 ms\",\"restart-strategy.type\":\"none\"}");
+    struct mini_cluster *cluster = mini_start(1, 1, "{\"slot.request.timeout\":\"200 ms\",\"restart-strategy.type\":\"none\"}");
     struct id job = submit(cluster, &(struct plan){5, 0, "50", "mini_pass"}, "out", 2, NULL);
-    ck_assert(mini_cluster_wait_state(cluster, job, JOB_FAILED, WAIT_MS));
-    ck_assert_msg(strstr(failure_of(cluster, job), "Could not acquire the minimum required resources") != NULL, "%s", failure_of(cluster, job));
+    ck_assert(mini_cluster_wait_state(cluster, job, JOB_FAILED, MINI_WAIT_MS));
+    ck_assert_msg(strstr(mini_failure(cluster, job), "Could not acquire the minimum required resources") != NULL, "%s", mini_failure(cluster, job));
     mini_cluster_stop(cluster);
 }
 END_TEST
 
 START_TEST(failing_function_is_restarted)
 {
-    struct mini_cluster *cluster = start(2, 1, NULL);
+    struct mini_cluster *cluster = mini_start(2, 1, NULL);
     atomic_store(&failures_left, 3);
     struct id job = submit(cluster, &(struct plan){10, 8000, "30", "mini_fail"}, "out", 2, NULL);
-    finish(cluster, job);
+    mini_finish(cluster, job);
     assert_exact(cluster, "out", 10);
     ck_assert_uint_ge(mini_cluster_job(cluster, job)->restart_count, 2); /* both subtasks may fail in one attempt */
     mini_cluster_stop(cluster);
@@ -349,31 +267,31 @@ END_TEST
 
 START_TEST(function_that_fails_for_ever_fails_the_job)
 {
-    struct mini_cluster *cluster = start(2, 1, NULL);
+    struct mini_cluster *cluster = mini_start(2, 1, NULL);
     atomic_store(&failures_left, INT32_MAX);
     struct id job = submit(cluster, &(struct plan){10, 0, "50", "mini_fail"}, "out", 2, NULL);
-    ck_assert(mini_cluster_wait_state(cluster, job, JOB_FAILED, WAIT_MS));
+    ck_assert(mini_cluster_wait_state(cluster, job, JOB_FAILED, MINI_WAIT_MS));
     ck_assert_uint_eq(mini_cluster_job(cluster, job)->restart_count, 5);
     const struct job *known = mini_cluster_job(cluster, job);
     const char *text = known->exceptions.items[known->exceptions.count - 1].text;
     ck_assert_msg(strstr(text, "failing as planned") != NULL, "%s", text);
-    ck_assert(mini_cluster_wait_quiet(cluster, WAIT_MS));
+    ck_assert(mini_cluster_wait_quiet(cluster, MINI_WAIT_MS));
     mini_cluster_stop(cluster);
 }
 END_TEST
 
 START_TEST(late_checkpoint_expires_and_the_next_completes)
 {
-    struct mini_cluster *cluster = start(2, 1, "{\"execution.checkpointing.timeout\":\"300 ms\","
+    struct mini_cluster *cluster = mini_start(2, 1, "{\"execution.checkpointing.timeout\":\"300 ms\","
                                                "\"execution.checkpointing.tolerable-failed-checkpoints\":\"100\"}");
     atomic_store(&is_gate_closed, true);
     struct id job = submit(cluster, &(struct plan){10, 6000, "50", "mini_gate"}, "out", 2, NULL);
-    ck_assert(mini_cluster_wait_failed_checkpoints(cluster, job, 1, WAIT_MS));
+    ck_assert(mini_cluster_wait_failed_checkpoints(cluster, job, 1, MINI_WAIT_MS));
     const struct checkpoint *failed = mini_cluster_job(cluster, job)->checkpoints.latest_failed;
     ck_assert_msg(strstr(failed->failure, "expired") != NULL, "%s", failed->failure);
     ck_assert_uint_eq(mini_cluster_job(cluster, job)->checkpoints.counts.completed, 0);
     atomic_store(&is_gate_closed, false);
-    finish(cluster, job);
+    mini_finish(cluster, job);
     ck_assert_uint_gt(mini_cluster_job(cluster, job)->checkpoints.counts.completed, 0);
     ck_assert_uint_eq(mini_cluster_job(cluster, job)->restart_count, 0);
     assert_exact(cluster, "out", 10);
@@ -383,11 +301,11 @@ END_TEST
 
 START_TEST(two_jobs_share_the_cluster)
 {
-    struct mini_cluster *cluster = start(2, 2, NULL);
+    struct mini_cluster *cluster = mini_start(2, 2, NULL);
     struct id first = submit(cluster, &(struct plan){12, 0, "50", "mini_pass"}, "first", 2, NULL);
     struct id second = submit(cluster, &(struct plan){7, 6000, "30", "mini_pass"}, "second", 2, NULL);
-    finish(cluster, second);
-    finish(cluster, first);
+    mini_finish(cluster, second);
+    mini_finish(cluster, first);
     assert_exact(cluster, "first", 12);
     assert_exact(cluster, "second", 7);
     mini_cluster_stop(cluster);
@@ -413,15 +331,15 @@ static bool is_fd_count(const struct mini_cluster *cluster, const void *argument
 
 START_TEST(fifty_cancelled_jobs_leave_nothing)
 {
-    struct mini_cluster *cluster = start(2, 2, NULL);
+    struct mini_cluster *cluster = mini_start(2, 2, NULL);
     uint32_t before = open_fd_count();
     for (int i = 0; i < 50; i++) {
         struct id job = submit(cluster, &(struct plan){0, 2000, "20", "mini_pass"}, "out", 2, NULL);
         if (i % 3 != 0) /* also jobs whose tasks are still being deployed */
-            ck_assert(mini_cluster_wait_running(cluster, job, WAIT_MS));
+            ck_assert(mini_cluster_wait_running(cluster, job, MINI_WAIT_MS));
         mini_cluster_cancel(cluster, job);
-        ck_assert_msg(mini_cluster_wait_state(cluster, job, JOB_CANCELED, WAIT_MS), "job %d: %s", i, failure_of(cluster, job));
-        ck_assert(mini_cluster_wait_quiet(cluster, WAIT_MS));
+        ck_assert_msg(mini_cluster_wait_state(cluster, job, JOB_CANCELED, MINI_WAIT_MS), "job %d: %s", i, mini_failure(cluster, job));
+        ck_assert(mini_cluster_wait_quiet(cluster, MINI_WAIT_MS));
     }
     bool is_flat = mini_cluster_wait(cluster, is_fd_count, &before, 5000);
     ck_assert_msg(is_flat, "%u descriptors before, %u after", before, open_fd_count());
