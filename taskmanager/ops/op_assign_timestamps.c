@@ -37,10 +37,12 @@ static void assign_destroy(struct op *op)
     free(self);
 }
 
-static struct error *init(struct op_assign_timestamps *self)
+static struct error *init(struct op *op)
 {
-    struct op_context *ctx = self->op.ctx;
+    struct op_assign_timestamps *self = (struct op_assign_timestamps *)op;
+    struct op_context *ctx = op->ctx;
     struct schema *schema;
+    self->event_time.column = -1;
     TRY(op_input_schema(ctx, 0, &schema));
     struct error *err = watermark_options_parse(json_object_get(ctx->spec->options, "watermark"), schema, &self->options);
     if (err == NULL)
@@ -53,16 +55,7 @@ static struct error *init(struct op_assign_timestamps *self)
 
 static struct error *assign_create(struct op_context *ctx, struct op **out)
 {
-    struct op_assign_timestamps *self = heap_new(struct op_assign_timestamps);
-    self->op = (struct op){&op_assign_timestamps_vtable, ctx};
-    self->event_time.column = -1;
-    struct error *err = init(self);
-    if (err != NULL) {
-        assign_destroy(&self->op);
-        return err;
-    }
-    *out = &self->op;
-    return NULL;
+    return op_create(&op_assign_timestamps_vtable, sizeof(struct op_assign_timestamps), ctx, init, out);
 }
 
 static void plan_wake(struct op_assign_timestamps *self, int64_t now_ms)

@@ -29,8 +29,9 @@ static void op_filter_destroy(struct op *op)
     free(self);
 }
 
-static struct error *init(struct op_filter *self)
+static struct error *init(struct op *op)
 {
+    struct op_filter *self = (struct op_filter *)op;
     const struct mr_function *function;
     struct schema *schema;
     TRY(user_function_find(self->op.ctx, "function", MR_FUNCTION_FILTER, true, &function));
@@ -44,15 +45,7 @@ static struct error *init(struct op_filter *self)
 
 static struct error *op_filter_create(struct op_context *ctx, struct op **out)
 {
-    struct op_filter *self = heap_new(struct op_filter);
-    self->op = (struct op){&op_filter_vtable, ctx};
-    struct error *err = init(self);
-    if (err != NULL) {
-        op_filter_destroy(&self->op);
-        return err;
-    }
-    *out = &self->op;
-    return NULL;
+    return op_create(&op_filter_vtable, sizeof(struct op_filter), ctx, init, out);
 }
 
 static struct error *op_filter_process(struct op *op, uint32_t input, struct batch *batch)

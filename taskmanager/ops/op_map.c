@@ -32,9 +32,11 @@ static void op_map_destroy(struct op *op)
     free(self);
 }
 
-static struct error *create(struct op_map *self, enum mr_function_kind kind)
+static struct error *init(struct op *op)
 {
-    struct op_context *ctx = self->op.ctx;
+    struct op_map *self = (struct op_map *)op;
+    struct op_context *ctx = op->ctx;
+    enum mr_function_kind kind = op->vtable == &op_map_vtable ? MR_FUNCTION_MAP : MR_FUNCTION_FLAT_MAP;
     const struct mr_function *function;
     struct schema *schema;
     TRY(user_function_find(ctx, "function", kind, true, &function));
@@ -51,27 +53,14 @@ static struct error *create(struct op_map *self, enum mr_function_kind kind)
     return user_context_open(&self->context);
 }
 
-static struct error *create_kind(struct op_context *ctx, const struct op_vtable *vtable, enum mr_function_kind kind, struct op **out)
-{
-    struct op_map *self = heap_new(struct op_map);
-    self->op = (struct op){vtable, ctx};
-    struct error *err = create(self, kind);
-    if (err != NULL) {
-        op_map_destroy(&self->op);
-        return err;
-    }
-    *out = &self->op;
-    return NULL;
-}
-
 static struct error *map_create(struct op_context *ctx, struct op **out)
 {
-    return create_kind(ctx, &op_map_vtable, MR_FUNCTION_MAP, out);
+    return op_create(&op_map_vtable, sizeof(struct op_map), ctx, init, out);
 }
 
 static struct error *flat_map_create(struct op_context *ctx, struct op **out)
 {
-    return create_kind(ctx, &op_flat_map_vtable, MR_FUNCTION_FLAT_MAP, out);
+    return op_create(&op_flat_map_vtable, sizeof(struct op_map), ctx, init, out);
 }
 
 /* The rows that were mapped: fewer than count when the slice is over. */

@@ -87,9 +87,11 @@ static struct error *init_input(struct op_process *self, uint32_t input, const s
     return op_key_columns(self->op.ctx, input, &in->keys);
 }
 
-static struct error *init(struct op_process *self, enum mr_function_kind kind)
+static struct error *init(struct op *op)
 {
-    struct op_context *ctx = self->op.ctx;
+    struct op_process *self = (struct op_process *)op;
+    struct op_context *ctx = op->ctx;
+    enum mr_function_kind kind = op->vtable == &op_process_vtable ? MR_FUNCTION_PROCESS : MR_FUNCTION_CO_PROCESS;
     const struct mr_function *function;
     TRY(user_function_find(ctx, "function", kind, true, &function));
     self->input_count = kind == MR_FUNCTION_CO_PROCESS ? 2 : 1;
@@ -114,27 +116,14 @@ static struct error *init(struct op_process *self, enum mr_function_kind kind)
     return user_context_open(&self->context);
 }
 
-static struct error *create_kind(struct op_context *ctx, const struct op_vtable *vtable, enum mr_function_kind kind, struct op **out)
-{
-    struct op_process *self = heap_new(struct op_process);
-    self->op = (struct op){vtable, ctx};
-    struct error *err = init(self, kind);
-    if (err != NULL) {
-        op_process_destroy(&self->op);
-        return err;
-    }
-    *out = &self->op;
-    return NULL;
-}
-
 static struct error *process_create(struct op_context *ctx, struct op **out)
 {
-    return create_kind(ctx, &op_process_vtable, MR_FUNCTION_PROCESS, out);
+    return op_create(&op_process_vtable, sizeof(struct op_process), ctx, init, out);
 }
 
 static struct error *co_process_create(struct op_context *ctx, struct op **out)
 {
-    return create_kind(ctx, &op_co_process_vtable, MR_FUNCTION_CO_PROCESS, out);
+    return op_create(&op_co_process_vtable, sizeof(struct op_process), ctx, init, out);
 }
 
 static void set_key_of_row(struct op_process *self, uint32_t row)

@@ -1,10 +1,24 @@
-/* Input schemas, key columns and typed options of operators. Thread: task (while the chain is created). */
+/* Creation, input schemas, key columns and typed options of operators. Thread: task (while the chain is created). */
 #include "taskmanager/ops/op_support.h"
 
 #include "common/base/heap.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+
+struct error *op_create(const struct op_vtable *vtable, size_t size_bytes, struct op_context *ctx, struct error *(*init)(struct op *op),
+                        struct op **out)
+{
+    struct op *op = heap_alloc(size_bytes);
+    *op = (struct op){vtable, ctx};
+    struct error *err = init(op);
+    if (err != NULL) {
+        vtable->destroy(op);
+        return err;
+    }
+    *out = op;
+    return NULL;
+}
 
 struct error *op_input_schema(const struct op_context *ctx, uint32_t input, struct schema **out)
 {

@@ -1,4 +1,4 @@
-/* What most operators need while they are created: the schemas of their inputs, their key columns, typed options.
+/* What most operators need while they are created: their memory, the schemas of their inputs, their key columns, typed options.
  * Thread: task. */
 #ifndef MILLRACE_OPS_OP_SUPPORT_H
 #define MILLRACE_OPS_OP_SUPPORT_H
@@ -26,5 +26,9 @@ MUST_CHECK struct error *op_option_int(const struct op_context *ctx, const json_
 MUST_CHECK struct error *op_option_text(const struct op_context *ctx, const json_t *options, const char *name, bool is_required,
                                         const char **out);
 MUST_CHECK struct error *op_option_bool(const struct op_context *ctx, const json_t *options, const char *name, bool *out);
+
+/* What the create of most operators does: a zeroed operator of that size, vtable and context set, then init; when that fails, destroy. */
+MUST_CHECK struct error *op_create(const struct op_vtable *vtable, size_t size_bytes, struct op_context *ctx, struct error *(*init)(struct op *op),
+                                   struct op **out);
 
 #endif

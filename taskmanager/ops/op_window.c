@@ -57,26 +57,26 @@ static void op_window_destroy(struct op *op)
     free(self);
 }
 
-static struct error *op_window_create(struct op_context *ctx, struct op **out)
+static struct error *init(struct op *op)
 {
-    const char *type = json_string_value(json_object_get(json_object_get(ctx->spec->options, "assigner"), "type"));
-    if (type != NULL && strcmp(type, "session") == 0)
-        return op_window_session_create(ctx, out);
-    struct op_window *self = heap_new(struct op_window);
+    struct op_window *self = (struct op_window *)op;
     window_panes_init(&self->panes, &self->base);
-    struct error *err = window_base_init(&self->base, &op_window_vtable, ctx);
-    if (err != NULL) {
-        op_window_destroy(&self->base.op);
-        return err;
-    }
+    TRY(window_base_init(&self->base));
     self->run_of_row = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->run_of_row);
     self->run_rows = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->run_rows);
     self->part_rows = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->part_rows);
     self->row_bits = heap_alloc_array(BATCH_ROWS_MAX / 64, sizeof *self->row_bits);
     if (!self->base.is_event_time)
         self->now_times = heap_alloc_array(BATCH_ROWS_MAX, sizeof *self->now_times);
-    *out = &self->base.op;
     return NULL;
+}
+
+static struct error *op_window_create(struct op_context *ctx, struct op **out)
+{
+    const char *type = json_string_value(json_object_get(json_object_get(ctx->spec->options, "assigner"), "type"));
+    if (type != NULL && strcmp(type, "session") == 0)
+        return op_window_session_create(ctx, out);
+    return op_create(&op_window_vtable, sizeof(struct op_window), ctx, init, out);
 }
 
 /* ---- rows ---- */

@@ -45,10 +45,12 @@ static void session_destroy(struct op *op)
     free(self);
 }
 
-static struct error *init(struct op_window_session *self, struct op_context *ctx)
+static struct error *init(struct op *op)
 {
+    struct op_window_session *self = (struct op_window_session *)op;
+    struct op_context *ctx = op->ctx;
     struct window_base *base = &self->base;
-    TRY(window_base_init(base, &op_window_session_vtable, ctx));
+    TRY(window_base_init(base));
     if (!window_function_can_merge(&base->function))
         return error_with_hint(error_new(INVALID_PROGRAM, "operator %s: aggregate function %s cannot merge session windows", ctx->spec->name,
                                          base->function.fold->name),
@@ -68,14 +70,7 @@ static struct error *init(struct op_window_session *self, struct op_context *ctx
 
 struct error *op_window_session_create(struct op_context *ctx, struct op **out)
 {
-    struct op_window_session *self = heap_new(struct op_window_session);
-    struct error *err = init(self, ctx);
-    if (err != NULL) {
-        session_destroy(&self->base.op);
-        return err;
-    }
-    *out = &self->base.op;
-    return NULL;
+    return op_create(&op_window_session_vtable, sizeof(struct op_window_session), ctx, init, out);
 }
 
 /* ---- the sessions of a key ---- */

@@ -53,9 +53,9 @@ static struct error *parse_lateness(struct window_base *base)
     return NULL;
 }
 
-struct error *window_base_init(struct window_base *base, const struct op_vtable *vtable, struct op_context *ctx)
+struct error *window_base_init(struct window_base *base)
 {
-    base->op = (struct op){vtable, ctx};
+    struct op_context *ctx = base->op.ctx;
     base->restored_watermark = base->entered_watermark = TIME_MIN;
     base->late_ms = -1;
     TRY(parse_assigner(base, json_object_get(ctx->spec->options, "assigner")));

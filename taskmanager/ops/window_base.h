@@ -37,7 +37,7 @@ struct window_base {
 };
 
 /* Parses the options of a window of any kind. On failure window_base_finish is still to be called. */
-MUST_CHECK struct error *window_base_init(struct window_base *base, const struct op_vtable *vtable, struct op_context *ctx);
+MUST_CHECK struct error *window_base_init(struct window_base *base);
 void window_base_finish(struct window_base *base);
 
 /* Hashes and key bytes of a batch. */

@@ -44,11 +44,14 @@ static void collect_destroy(struct op *op)
     free(self);
 }
 
-static struct error *init(struct collect_sink *self)
+static struct error *init(struct op *op)
 {
-    struct op_context *ctx = self->op.ctx;
+    struct collect_sink *self = (struct collect_sink *)op;
+    struct op_context *ctx = op->ctx;
     struct schema *schema;
     const char *path;
+    self->fd = -1;
+    self->restored_length = -1;
     TRY(op_input_schema(ctx, 0, &schema));
     TRY(op_option_text(ctx, ctx->spec->options, "path", true, &path));
     self->path = ctx->subtask_index == 0 ? heap_strdup(path) : heap_printf("%s.%" PRIu32, path, ctx->subtask_index);
@@ -60,17 +63,7 @@ static struct error *init(struct collect_sink *self)
 
 static struct error *collect_create(struct op_context *ctx, struct op **out)
 {
-    struct collect_sink *self = heap_new(struct collect_sink);
-    self->op = (struct op){&collect_sink_vtable, ctx};
-    self->fd = -1;
-    self->restored_length = -1;
-    struct error *err = init(self);
-    if (err != NULL) {
-        collect_destroy(&self->op);
-        return err;
-    }
-    *out = &self->op;
-    return NULL;
+    return op_create(&collect_sink_vtable, sizeof(struct collect_sink), ctx, init, out);
 }
 
 static struct error *collect_open(struct op *op)

@@ -64,10 +64,12 @@ static void writer_destroy(struct op *op)
     free(self);
 }
 
-static struct error *init(struct file_sink_writer *self)
+static struct error *init(struct op *op)
 {
-    struct op_context *ctx = self->op.ctx;
+    struct file_sink_writer *self = (struct file_sink_writer *)op;
+    struct op_context *ctx = op->ctx;
     struct schema *schema;
+    self->fd = -1;
     TRY(op_input_schema(ctx, 0, &schema));
     TRY(op_option_text(ctx, ctx->spec->options, "path", true, &self->folder));
     const struct schema *out = ctx->spec->schema;
@@ -83,16 +85,7 @@ static struct error *init(struct file_sink_writer *self)
 
 static struct error *writer_create(struct op_context *ctx, struct op **out)
 {
-    struct file_sink_writer *self = heap_new(struct file_sink_writer);
-    self->op = (struct op){&file_sink_writer_vtable, ctx};
-    self->fd = -1;
-    struct error *err = init(self);
-    if (err != NULL) {
-        writer_destroy(&self->op);
-        return err;
-    }
-    *out = &self->op;
-    return NULL;
+    return op_create(&file_sink_writer_vtable, sizeof(struct file_sink_writer), ctx, init, out);
 }
 
 /* ---- start ---- */

@@ -7,7 +7,9 @@
 #include "taskmanager/connectors/kafka/kafka_liveness.h"
 #include "taskmanager/connectors/kafka/kafka_producer.h"
 #include "taskmanager/connectors/kafka/kafka_sink.h"
+#include "taskmanager/connectors/sink_books.h"
 #include "taskmanager/formats/format.h"
+#include "taskmanager/ops/op_support.h"
 #include "taskmanager/task/books.h"
 
 #include <stdio.h>
@@ -15,12 +17,6 @@
 
 #define FLUSH_STEP_MS 50
 #define CLOSE_FLUSH_MS 2000
-
-struct committed_cut { /* what the books said at a barrier, to be taken as committed when the checkpoint is complete */
-    uint64_t checkpoint_id;
-    uint64_t rows;
-    uint64_t digest;
-};
 
 struct kafka_sink_writer {
     struct op op; /* first member */
@@ -40,7 +36,7 @@ struct kafka_sink_writer {
     struct batch_builder *builder; /* exactly-once */
     struct str_buf value;
     struct str_buf key;
-    VEC(struct committed_cut) cuts;
+    struct sink_books books; /* what barriers cover; rows are counted in the operator's own */
     struct kafka_log_limit log_limit;
     bool has_delivered;       /* since the last look */
     bool is_unreachable;      /* the status says so */
@@ -157,7 +153,7 @@ static void writer_destroy(struct op *op)
     batch_builder_destroy(self->builder);
     str_buf_finish(&self->value);
     str_buf_finish(&self->key);
-    vec_finish(&self->cuts);
+    sink_books_finish(&self->books);
     free(self);
 }
 
@@ -170,31 +166,31 @@ static struct error *check_output(const struct op_context *ctx)
     return error_new(INVALID_PROGRAM, "a kafka-sink-writer gives rows of key BYTES (nullable) and value BYTES");
 }
 
+static struct error *init(struct kafka_sink_writer *self)
+{
+    struct op_context *ctx = self->op.ctx;
+    TRY(op_input_schema(ctx, 0, &self->input));
+    TRY(kafka_sink_options_parse(ctx, &self->options));
+    TRY(format_encoder_create(self->options.format, self->input, &self->encoder));
+    TRY(parse_key(self));
+    if (self->options.guarantee != KAFKA_EXACTLY_ONCE)
+        return NULL;
+    TRY(check_output(ctx));
+    self->builder = batch_builder_create(ctx->spec->schema, BATCH_ROWS_TARGET, false);
+    return NULL;
+}
+
+static struct error *init_named(struct op *op)
+{
+    struct kafka_sink_writer *self = self_of(op);
+    self->latency_us = -1;
+    struct error *err = init(self);
+    return err != NULL ? error_wrap(err, "%s", op->ctx->spec->name) : NULL;
+}
+
 static struct error *writer_create(struct op_context *ctx, struct op **out)
 {
-    struct kafka_sink_writer *self = heap_new(struct kafka_sink_writer);
-    self->latency_us = -1;
-    struct error *err;
-    self->op = (struct op){.vtable = &kafka_sink_writer_vtable, .ctx = ctx};
-    if (ctx->spec->input_count == 0) {
-        err = error_new(INVALID_PROGRAM, "a sink needs an input");
-        goto fail;
-    }
-    const struct job_edge *edge = &ctx->spec->inputs[0];
-    const struct job_operator *source = &ctx->graph->operators[edge->source];
-    self->input = edge->side_output < 0 ? source->schema : source->side_outputs[edge->side_output].schema;
-    TRY_GOTO(fail, kafka_sink_options_parse(ctx, &self->options));
-    TRY_GOTO(fail, format_encoder_create(self->options.format, self->input, &self->encoder));
-    TRY_GOTO(fail, parse_key(self));
-    if (self->options.guarantee == KAFKA_EXACTLY_ONCE) {
-        TRY_GOTO(fail, check_output(ctx));
-        self->builder = batch_builder_create(ctx->spec->schema, BATCH_ROWS_TARGET, false);
-    }
-    *out = &self->op;
-    return NULL;
-fail:
-    writer_destroy(&self->op);
-    return error_wrap(err, "%s", ctx->spec->name);
+    return op_create(&kafka_sink_writer_vtable, sizeof(struct kafka_sink_writer), ctx, init_named, out);
 }
 
 static struct error *writer_open(struct op *op)
@@ -203,11 +199,7 @@ static struct error *writer_open(struct op *op)
     static const struct kafka_setting extra[] = {{"statistics.interval.ms", "2000"}, {NULL, NULL}};
     if (self->options.guarantee == KAFKA_EXACTLY_ONCE)
         return NULL;
-    if (op->ctx->restored_checkpoint_id != 0) {
-        /* The restored books were cut behind a flush. */
-        op->ctx->books->rows_committed = op->ctx->books->rows_written;
-        op->ctx->books->digest_committed = op->ctx->books->digest;
-    }
+    sink_books_open(&self->books, op->ctx); /* the restored ones were cut behind a flush */
     rd_kafka_conf_t *conf;
     TRY(kafka_producer_conf_create(self->options.properties, extra, &conf));
     rd_kafka_conf_set_opaque(conf, self);
@@ -322,19 +314,15 @@ static struct error *writer_prepare_snapshot(struct op *op, uint64_t checkpoint_
         return NULL;
     if (self->options.guarantee == KAFKA_AT_LEAST_ONCE)
         TRY(flush(self));
-    struct committed_cut cut = {.checkpoint_id = checkpoint_id, .rows = op->ctx->books->rows_written, .digest = op->ctx->books->digest};
-    vec_push(&self->cuts, cut);
+    sink_books_cut(&self->books, checkpoint_id);
     return NULL;
 }
 
 static struct error *writer_checkpoint_complete(struct op *op, uint64_t checkpoint_id)
 {
     struct kafka_sink_writer *self = self_of(op);
-    while (self->cuts.count > 0 && self->cuts.items[0].checkpoint_id <= checkpoint_id) {
-        op->ctx->books->rows_committed = self->cuts.items[0].rows;
-        op->ctx->books->digest_committed = self->cuts.items[0].digest;
-        vec_remove(&self->cuts, 0);
-    }
+    if (self->producer != NULL)
+        sink_books_complete(&self->books, checkpoint_id);
     return NULL;
 }
 
