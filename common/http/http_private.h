@@ -65,6 +65,14 @@ struct http_exchange {
     bool was_waiting; /* for its turn; libmicrohttpd will say once more that it has the headers */
 };
 
+enum http_turn_class { HTTP_TURN_FIRST, HTTP_TURN_FOLLOWER, HTTP_TURN_CLASS_COUNT };
+
+/* Requests that wait for their turn. */
+struct http_turn_queue {
+    struct http_exchange *first, *last; /* NULL: nobody does */
+    uint32_t begun_count;               /* in this turn */
+};
+
 struct http_server {
     struct http_server_options options;
     uv_loop_t *loop;
@@ -78,9 +86,8 @@ struct http_server {
     struct http_exchange exchanges;     /* list heads */
     struct http_connection connections;
     struct http_linger lingers;
-    struct http_exchange *waiting, *waiting_last; /* for their turns; NULL: nobody does */
-    uint64_t turn;           /* from 2, so that a new connection follows nothing */
-    uint32_t follower_count; /* began in this turn */
+    struct http_turn_queue queues[HTTP_TURN_CLASS_COUNT];
+    uint64_t turn; /* from 2, so that a new connection follows nothing */
     uint32_t connection_count;
     uint32_t linger_count;
     uint64_t held_bytes;
@@ -108,6 +115,9 @@ const char *http_framing_fault(struct MHD_Connection *mhd, const char *method, c
 /* The headers are read: false when the request must be suspended until a later turn, whose beginning resumes it. */
 bool http_turn_take(struct http_exchange *exchange);
 void http_turn_begin(struct http_server *server, void (*resume)(struct http_exchange *exchange));
+bool http_turn_is_awaited(const struct http_server *server);
+/* All that wait are being resumed, because the server ends. */
+void http_turns_forget(struct http_server *server);
 
 /* ---- http_connection.c ---- */
 

@@ -56,7 +56,7 @@ static void run_daemon(struct http_server *server)
     MHD_UNSIGNED_LONG_LONG timeout_ms;
     bool has_timeout = MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES;
     /* Not by a timer of 0 ms: one that is started by its own callback is due again at once, and libuv before 1.45 gets to nothing else. */
-    if (server->waiting != NULL || (has_timeout && timeout_ms == 0))
+    if (http_turn_is_awaited(server) || (has_timeout && timeout_ms == 0))
         uv_idle_start(&server->kick, on_kick);
     if (has_timeout && timeout_ms > 0)
         uv_timer_start(&server->timer, on_timer, timeout_ms, 0);
@@ -478,7 +478,7 @@ void http_server_destroy(struct http_server *server)
         return;
     server->is_closing = true;
     uv_poll_stop(&server->poll);
-    server->waiting = NULL;
+    http_turns_forget(server);
     /* Suspended connections must be resumed before the daemon stops; shut down, they end without another call. */
     for (struct http_exchange *exchange = server->exchanges.next; exchange != &server->exchanges; exchange = exchange->next) {
         if (exchange->suspended_ms != 0 && exchange->connection != NULL) {

@@ -169,7 +169,8 @@ static void run_job(struct stage *stage)
         free(text);
     }
     wait_for(stage, EXECUTION_RUNNING);
-    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = stage->job->id, .trigger_id = stage->job->id, .kind = CHECKPOINT_KIND_CHECKPOINT}};
+    struct id id = stage->job->id;
+    struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = id, .trigger_id = id, .kind = CHECKPOINT_KIND_CHECKPOINT}};
     jobmanager_handle(stage->jobmanager, &event);
     uv_run(&stage->loop, UV_RUN_NOWAIT);
     drain(stage);
