@@ -4,6 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/str_buf.h"
+#include "tests/support/kafka_topic.h"
 #include "tests/support/local_job.h"
 #include "tests/unit/run_suite.h"
 
@@ -88,40 +89,23 @@ static void produce_rows(int first, int count)
     ck_assert_int_eq(rd_kafka_flush(producer, TIMEOUT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
-/* How often each row is in the topic "out": counts[n]++. Gives the number of records. */
+struct row_counts {
+    int *counts; /* may be NULL */
+    int size;
+};
+
+static void count_row(void *arg, const char *text)
+{
+    const struct row_counts *rows = arg;
+    const char *n = strstr(text, "\"n\":");
+    if (rows->counts != NULL && n != NULL && atoi(n + 4) < rows->size)
+        rows->counts[atoi(n + 4)]++;
+}
+
+/* How often each row is in the topic: counts[n]++. Gives the number of records. */
 static int consume(const char *topic, int *counts, int size)
 {
-    char text[256];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set(conf, "bootstrap.servers", servers, text, sizeof text);
-    rd_kafka_conf_set(conf, "group.id", "check", text, sizeof text);
-    rd_kafka_conf_set(conf, "enable.partition.eof", "true", text, sizeof text);
-    rd_kafka_conf_set(conf, "isolation.level", "read_committed", text, sizeof text);
-    rd_kafka_t *consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(PARTITIONS);
-    int left = strcmp(topic, "dead") == 0 ? 1 : PARTITIONS, records = 0;
-    for (int i = 0; i < left; i++)
-        rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
-    rd_kafka_assign(consumer, list);
-    rd_kafka_topic_partition_list_destroy(list);
-    while (left > 0) {
-        rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, 1000);
-        if (message == NULL)
-            continue;
-        if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-            left--;
-        } else if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-            char value[128];
-            const char *n;
-            snprintf(value, sizeof value, "%.*s", (int)message->len, (const char *)message->payload);
-            records++;
-            if (counts != NULL && (n = strstr(value, "\"n\":")) != NULL && atoi(n + 4) < size)
-                counts[atoi(n + 4)]++;
-        }
-        rd_kafka_message_destroy(message);
-    }
-    rd_kafka_destroy(consumer);
-    return records;
+    return kafka_topic_read(servers, topic, strcmp(topic, "dead") == 0 ? 1 : PARTITIONS, count_row, &(struct row_counts){counts, size});
 }
 
 #define SCHEMA "[{\"name\":\"t\",\"type\":\"TIMESTAMP\",\"nullable\":false},{\"name\":\"n\",\"type\":\"INT\",\"nullable\":false}]"

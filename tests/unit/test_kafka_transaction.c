@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "taskmanager/connectors/kafka/kafka_client.h"
 #include "taskmanager/connectors/kafka/kafka_transaction.h"
+#include "tests/support/kafka_topic.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
@@ -18,6 +19,7 @@
 #include <time.h>
 
 #define PARTITIONS 1 /* as topics have that a broker makes by itself */
+#define ROWS_MAX 3000
 #define TIMEOUT_MS 20000
 #define ABORTS_MAX 5 /* kafka_transaction.c gives up then */
 
@@ -90,39 +92,21 @@ static struct kafka_committable *make_rows(int64_t marker, int count)
     return committable;
 }
 
+static void count_row(void *arg, const char *text)
+{
+    int *counts = arg;
+    ck_assert_msg(counts[atoi(text)]++ == 0, "row %s came twice", text);
+}
+
 /* Every committed row of the topic is there once, and there are so many. */
 static void check_rows(int count)
 {
-    char text[256];
-    int *counts = calloc((size_t)count, sizeof *counts), left = PARTITIONS, records = 0;
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set(conf, "bootstrap.servers", json_string_value(json_object_get(properties, "bootstrap.servers")), text, sizeof text);
-    rd_kafka_conf_set(conf, "group.id", "check", text, sizeof text);
-    rd_kafka_conf_set(conf, "enable.partition.eof", "true", text, sizeof text);
-    rd_kafka_conf_set(conf, "isolation.level", "read_committed", text, sizeof text);
-    rd_kafka_t *consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(PARTITIONS);
-    for (int i = 0; i < PARTITIONS; i++)
-        rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
-    rd_kafka_assign(consumer, list);
-    rd_kafka_topic_partition_list_destroy(list);
-    while (left > 0) {
-        rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, 1000);
-        if (message == NULL)
-            continue;
-        if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-            left--;
-        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-            snprintf(text, sizeof text, "%.*s", (int)message->len, (const char *)message->payload);
-            ck_assert_int_lt(atoi(text), count);
-            ck_assert_msg(counts[atoi(text)]++ == 0, "row %s came twice", text);
-            records++;
-        }
-        rd_kafka_message_destroy(message);
-    }
-    rd_kafka_destroy(consumer);
-    free(counts);
-    ck_assert_int_eq(records, count);
+    static int counts[ROWS_MAX];
+    memset(counts, 0, sizeof counts);
+    const char *servers = json_string_value(json_object_get(properties, "bootstrap.servers"));
+    ck_assert_int_eq(kafka_topic_read(servers, topic, PARTITIONS, count_row, counts), count);
+    for (int i = 0; i < count; i++)
+        ck_assert_int_eq(counts[i], 1);
 }
 
 static struct kafka_transactor *open_transactor(void)
@@ -130,6 +114,20 @@ static struct kafka_transactor *open_transactor(void)
     struct kafka_transactor *transactor;
     no_error(kafka_transactor_create(&options, 0, NULL, &transactor));
     return transactor;
+}
+
+/* The commit fails with this code; word: in the error's text. */
+static void fail_to_commit(const struct kafka_committable *committable, enum error_code code, const char *word)
+{
+    struct kafka_transactor *transactor = open_transactor();
+    struct error *err = kafka_transactor_commit(transactor, committable, NULL);
+    ck_assert_ptr_nonnull(err);
+    ck_assert_int_eq(err->code, code);
+    char *text = error_text(err);
+    ck_assert_msg(strstr(text, word) != NULL, "%s", text);
+    free(text);
+    error_free(err);
+    kafka_transactor_destroy(transactor, false);
 }
 
 static void commit_all(const struct kafka_committable *committable)
@@ -169,24 +167,14 @@ END_TEST
 START_TEST(a_refused_record_fails_for_good)
 {
     rows = make_rows(kafka_marker(10, 1), 10);
-    struct kafka_transactor *transactor = open_transactor();
     fail_requests(REQUEST_PRODUCE, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, 2 * PARTITIONS);
-    struct error *err = kafka_transactor_commit(transactor, rows, NULL);
-    ck_assert_ptr_nonnull(err);
-    ck_assert_int_eq(err->code, ERR_CONNECTOR_FATAL);
-    error_free(err);
-    kafka_transactor_destroy(transactor, false);
+    fail_to_commit(rows, ERR_CONNECTOR_FATAL, "too large");
     rd_kafka_mock_clear_request_errors(cluster, REQUEST_PRODUCE);
     json_object_set_new(properties, "message.max.bytes", json_string("1000"));
-    struct kafka_committable large = {.marker = kafka_marker(10, 2), .row_count = 1};
+    struct kafka_committable large = {.marker = kafka_marker(10, 2)};
     char *text = calloc(1, 2000);
     kafka_committable_add_row(&large, NULL, 0, text, 2000);
-    transactor = open_transactor();
-    err = kafka_transactor_commit(transactor, &large, NULL);
-    ck_assert_ptr_nonnull(err);
-    ck_assert_int_eq(err->code, ERR_CONNECTOR_FATAL);
-    error_free(err);
-    kafka_transactor_destroy(transactor, false);
+    fail_to_commit(&large, ERR_CONNECTOR_FATAL, "too large");
     bytes_writer_finish(&large.rows);
     free(text);
     commit_all(rows);
@@ -208,16 +196,8 @@ END_TEST
 START_TEST(aborts_end_in_an_error)
 {
     rows = make_rows(kafka_marker(10, 1), 1);
-    struct kafka_transactor *transactor = open_transactor();
     fail_requests(REQUEST_PRODUCE, RD_KAFKA_RESP_ERR_INVALID_RECORD, ABORTS_MAX);
-    struct error *err = kafka_transactor_commit(transactor, rows, NULL);
-    ck_assert_ptr_nonnull(err);
-    ck_assert_int_eq(err->code, ERR_CONNECTOR);
-    char *text = error_text(err);
-    ck_assert_msg(strstr(text, "had to be aborted") != NULL, "%s", text);
-    free(text);
-    error_free(err);
-    kafka_transactor_destroy(transactor, false);
+    fail_to_commit(rows, ERR_CONNECTOR, "had to be aborted");
     commit_all(rows);
     check_rows(1);
 }
@@ -291,12 +271,11 @@ static void *stop_after_first_part(void *arg)
 /* Through a queue of 10 records the rows take several times as long as a transaction may; the attempt dies between two of its transactions. */
 START_TEST(long_ones_take_several_transactions)
 {
-    enum { ROWS = 3000 };
     pthread_t thread;
     json_object_set_new(properties, "queue.buffering.max.messages", json_string("10"));
     json_object_set_new(properties, "linger.ms", json_string("5"));
     json_object_set_new(properties, "transaction.timeout.ms", json_string("2000"));
-    rows = make_rows(kafka_marker(10, 1), ROWS);
+    rows = make_rows(kafka_marker(10, 1), ROWS_MAX);
     struct kafka_transactor *transactor = open_transactor();
     ck_assert_int_eq(pthread_create(&thread, NULL, stop_after_first_part, NULL), 0);
     int64_t start_ms = clock_mono_ms();
@@ -311,7 +290,7 @@ START_TEST(long_ones_take_several_transactions)
     no_error(kafka_transactor_commit(transactor, rows, NULL));
     ck_assert_int_gt(clock_mono_ms() - start_ms, 2000);
     kafka_transactor_destroy(transactor, false);
-    check_rows(ROWS);
+    check_rows(ROWS_MAX);
     transactor = open_transactor();
     ck_assert(kafka_transactor_has(transactor, rows));
     kafka_transactor_destroy(transactor, false);
