@@ -221,6 +221,16 @@ static json_t *checkpointed(const char *retained)
                      "restart-strategy.exponential-delay.jitter-factor", "0");
 }
 
+/* One taskmanager, and a job of two operators all of whose tasks run there. Takes config. */
+static struct fixture with_running_job(uint32_t slots, uint32_t parallelism, json_t *config, struct job **job)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, slots);
+    *job = submit(&f, graph(1, parallelism, 2, config), NULL, NULL, false);
+    all_running(&f, *job);
+    return f;
+}
+
 START_TEST(waits_in_the_start_up_period)
 {
     struct fixture f = fixture_create("5 min");
@@ -332,10 +342,8 @@ END_TEST
 
 START_TEST(no_new_epoch_before_runners_are_gone)
 {
-    struct fixture f = fixture_create("5 min");
-    add_taskmanager(&f, "a", 1, 2);
-    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
-    all_running(&f, job);
+    struct job *job;
+    struct fixture f = with_running_job(2, 1, checkpointed("1"), &job);
     struct error *err = error_new(USER_FUNCTION, "division by zero");
     report(&f, job, 1, 0, EXECUTION_FAILED, err);
     error_free(err);
@@ -356,10 +364,8 @@ END_TEST
 /* A file or a mount that a task misses is no fault of the program: it may be there at the next attempt. */
 START_TEST(what_a_task_does_not_find_is_worth_another_try)
 {
-    struct fixture f = fixture_create("5 min");
-    add_taskmanager(&f, "a", 1, 2);
-    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
-    all_running(&f, job);
+    struct job *job;
+    struct fixture f = with_running_job(2, 1, checkpointed("1"), &job);
     struct error *err = error_errno(ENOENT, "could not open /mnt/state/1-0");
     ck_assert_int_eq(err->code, ERR_NOT_FOUND);
     report(&f, job, 1, 0, EXECUTION_FAILED, err);
@@ -371,10 +377,8 @@ END_TEST
 
 START_TEST(damaged_checkpoint_gives_way_to_the_one_before)
 {
-    struct fixture f = fixture_create("5 min");
-    add_taskmanager(&f, "a", 1, 2);
-    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("2")), NULL, NULL, false);
-    all_running(&f, job);
+    struct job *job;
+    struct fixture f = with_running_job(2, 1, checkpointed("2"), &job);
     for (int i = 1; i <= 2; i++) {
         tick_to(&f, f.now_ms + 1000);
         complete_checkpoint(&f, job, i);
@@ -398,10 +402,8 @@ END_TEST
 /* The metadata of a savepoint of the test job at parallelism 2. */
 static json_t *savepoint_metadata(void)
 {
-    struct fixture f = fixture_create("5 min");
-    add_taskmanager(&f, "a", 1, 2);
-    struct job *job = submit(&f, graph(1, 2, 2, checkpointed("1")), NULL, NULL, false);
-    all_running(&f, job);
+    struct job *job;
+    struct fixture f = with_running_job(2, 2, checkpointed("1"), &job);
     struct event event = {.kind = EVENT_TRIGGER, .trigger = {.job = job->id, .trigger_id = {{5}}, .kind = CHECKPOINT_KIND_STOP,
                                                              .directory = "file:///s/"}};
     handle(&f, &event);
@@ -445,16 +447,23 @@ START_TEST(savepoint_restores_at_another_parallelism)
 }
 END_TEST
 
+static struct fixture with_job_from_savepoint(const json_t *metadata, bool claims, struct job **job)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 2);
+    *job = submit_claiming(&f, graph(2, 2, 2, checkpointed("2")), "/s/x", metadata, false, claims);
+    all_running(&f, *job);
+    return f;
+}
+
 /* With CLAIM the savepoint counts as the oldest checkpoint of the job: it goes when there are enough newer ones, or with them at the end.
  * Without it nobody touches it. */
 START_TEST(claimed_savepoint_is_subsumed)
 {
     for (int claims = 0; claims < 2; claims++) {
         json_t *metadata = savepoint_metadata();
-        struct fixture f = fixture_create("5 min");
-        add_taskmanager(&f, "a", 1, 2);
-        struct job *job = submit_claiming(&f, graph(2, 2, 2, checkpointed("2")), "/s/x", metadata, false, claims != 0);
-        all_running(&f, job);
+        struct job *job;
+        struct fixture f = with_job_from_savepoint(metadata, claims != 0, &job);
         tick_to(&f, NOW + 1000);
         complete_checkpoint(&f, job, 10);
         ck_assert_ptr_null(find_action(&f, ACTION_DELETE_DIRECTORY)); /* the only other one so far */
@@ -474,10 +483,8 @@ START_TEST(claimed_savepoint_goes_with_the_job)
 {
     for (int claims = 0; claims < 2; claims++) {
         json_t *metadata = savepoint_metadata();
-        struct fixture f = fixture_create("5 min");
-        add_taskmanager(&f, "a", 1, 2);
-        struct job *job = submit_claiming(&f, graph(2, 2, 2, checkpointed("2")), "/s/x", metadata, false, claims != 0);
-        all_running(&f, job);
+        struct job *job;
+        struct fixture f = with_job_from_savepoint(metadata, claims != 0, &job);
         struct event event = {.kind = EVENT_JOB_CANCEL, .job_cancel = {.job = job->id}};
         handle(&f, &event);
         runners_gone(&f, job);
@@ -534,10 +541,8 @@ END_TEST
 
 START_TEST(books_that_do_not_balance_are_named)
 {
-    struct fixture f = fixture_create("5 min");
-    add_taskmanager(&f, "a", 1, 1);
-    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
-    all_running(&f, job);
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, checkpointed("1"), &job);
     tick_to(&f, NOW + 1000);
     ack(&f, job, 0, 0, 1, 10, false);
     ack(&f, job, 1, 0, 1, 9, false);
@@ -580,10 +585,8 @@ END_TEST
 
 START_TEST(finished_tasks_carry_their_state)
 {
-    struct fixture f = fixture_create("5 min");
-    add_taskmanager(&f, "a", 1, 1);
-    struct job *job = submit(&f, graph(1, 1, 2, checkpointed("1")), NULL, NULL, false);
-    all_running(&f, job);
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, checkpointed("1"), &job);
     tick_to(&f, NOW + 1000);
     ack(&f, job, 0, 0, 1, 10, true);
     ack(&f, job, 1, 0, 1, 10, false);
