@@ -132,6 +132,14 @@ static void all_running(struct fixture *f)
             set_state(f, place, s, EXECUTION_RUNNING, NULL);
 }
 
+/* All tasks run, and so many milliseconds have passed. */
+static void setup_running(struct fixture *f, uint32_t parallelism, uint32_t slots, int64_t after_ms)
+{
+    setup(f, parallelism, slots);
+    all_running(f);
+    f->now_ms = NOW + after_ms;
+}
+
 /* ---- reports ---- */
 
 /* Takes what the operator says besides its id and name. */
@@ -275,8 +283,7 @@ static void fail_once(struct fixture *f, const char *message)
 START_TEST(test_restart_loop)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     fail_once(&f, "the disk is full");
     ck_assert_int_eq((int)f.job->state, JOB_RESTARTING);
     const struct finding *finding = expect(&f, "restart-loop", DIAGNOSIS_WARNING, "in Source: Clicks (1/1): Source: Clicks: the disk is full.");
@@ -300,8 +307,7 @@ END_TEST
 START_TEST(test_failed_and_canceled)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     for (int i = 0; i < 4; i++) {
         fail_once(&f, "no such column");
         tick_to(&f, f.now_ms + 2000);
@@ -336,9 +342,7 @@ static json_t *with_status(json_t *operator, const char *code, const char *subje
 START_TEST(test_topic_missing)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
-    f.now_ms = NOW + 2000;
+    setup_running(&f, 1, 1, 2000);
     report(&f, SOURCE, 0, times(0, 0),
            with_status(source_report(json_array(), 0), "topic-missing", "inpt", "unknown topic (the nearest topics there are: input)",
                        NOW + 500));
@@ -363,8 +367,7 @@ END_TEST
 START_TEST(test_broker_unreachable)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     report(&f, SOURCE, 0, times(0, 0),
            with_status(source_report(json_array(), 0), "broker-unreachable", "kafka:9092", "Connection refused", NOW));
     expect(&f, "broker-unreachable", DIAGNOSIS_ERROR,
@@ -382,8 +385,7 @@ END_TEST
 START_TEST(test_no_input)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     json_t *empty = source_report(json_pack("[o,o]", split("input-0", -1, TIME_UNSET, 0, 0), split("input-1", -1, TIME_UNSET, 0, 0)), 0);
     json_object_set_new(empty, "neighbours", json_string("inputs, clicks"));
     report(&f, SOURCE, 0, times(0, 0), json_deep_copy(empty));
@@ -408,8 +410,7 @@ END_TEST
 START_TEST(test_idle_input)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o,o]", split("input-0", NOW + 100, NOW, 5, 5), split("input-1", NOW, NOW, 5,
            5)), 10));
     f.now_ms += 10000;
@@ -424,9 +425,7 @@ END_TEST
 START_TEST(test_idle_split)
 {
     struct fixture f;
-    setup(&f, 2, 2);
-    all_running(&f);
-    f.now_ms = NOW + 8000;
+    setup_running(&f, 2, 2, 8000);
     report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o]", split("input-0", f.now_ms, NOW - 1000, 90, 90)), 90));
     report(&f, SOURCE, 1, times(0, 0), source_report(json_pack("[o]", split("input-1", -1, TIME_UNSET, 0, 0)), 0));
     const struct finding *finding = expect(&f, "idle-split", DIAGNOSIS_ERROR,
@@ -454,9 +453,7 @@ END_TEST
 START_TEST(test_idle_split_set_aside)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
-    f.now_ms = NOW + 8000;
+    setup_running(&f, 1, 1, 8000);
     json_t *idle = split("input-1", -1, TIME_UNSET, 0, 0);
     json_object_set_new(idle, "idle_since", json_integer(NOW + 3000));
     report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o,o]", split("input-0", f.now_ms, NOW, 90, 90), idle), 90));
@@ -469,8 +466,7 @@ END_TEST
 START_TEST(test_unparsable)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     json_t *operator = source_report(json_pack("[o]", split("input-0", NOW, NOW, 100, 100)), 100);
     json_t *books = json_object_get(operator, "books");
     json_object_set_new(operator, "last_unparsable", json_integer(NOW));
@@ -492,8 +488,7 @@ END_TEST
 START_TEST(test_event_times)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o]", split("input-0", NOW, NOW + 7200000, 1, 1)), 1));
     expect(&f, "odd-event-time", DIAGNOSIS_WARNING, "partition input-0 of \"Source: Clicks\" lies in the future, at 2023-11-15T00:13:20.000Z");
     report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o]", split("input-0", NOW, NOW / 1000, 1, 1)), 1));
@@ -518,8 +513,7 @@ static json_t *time_report(double own, double wait)
 START_TEST(test_bottleneck)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     report(&f, SOURCE, 0, times(0.05, 0.9), source_report(json_pack("[o]", split("input-0", NOW, NOW, 1, 100)), 1));
     report(&f, MAP, 0, times(0.99, 0), time_report(0.98, 0));
     report(&f, SINK, 0, times(0.01, 0), time_report(0.01, 0));
@@ -545,8 +539,7 @@ END_TEST
 START_TEST(test_shuffle_is_the_bottleneck)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     report(&f, SOURCE, 0, times(0.05, 0.9), source_report(json_pack("[o]", split("input-0", NOW, NOW, 1, 100)), 1));
     json_t *task = times(0.99, 0);
     json_object_set_new(task, "shuffleTimeMsPerSecond", json_real(800));
@@ -560,8 +553,7 @@ END_TEST
 START_TEST(test_slow_sink)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     report(&f, MAP, 0, times(0.02, 0.95), time_report(0.02, 0));
     report(&f, SINK, 0, times(0.97, 0), time_report(0.07, 0.9));
     expect(&f, "slow-sink", DIAGNOSIS_WARNING,
@@ -590,8 +582,7 @@ END_TEST
 START_TEST(test_late)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     json_t *operator = json_pack("{s:{s:[i,i],s:i},s:{s:I,s:I,s:I}}", "books", "rows_in", 100, 0, "late", 4, "late", "event_time",
                                  (json_int_t)(NOW - 12000), "watermark", (json_int_t)NOW, "last", (json_int_t)NOW);
     report(&f, MAP, 0, times(0, 0), operator);
@@ -605,8 +596,7 @@ END_TEST
 START_TEST(test_open_window)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     json_t *operator = json_pack("{s:I,s:{s:[i,i],s:i},s:{s:b,s:I}}", "watermark_in", (json_int_t)(NOW - 3000), "books", "rows_in", 100, 0,
                                  "rows_out", 0,
                                  "window", "is_event_time", 1, "next_end", (json_int_t)NOW);
@@ -643,8 +633,7 @@ static json_t *durations(int start_delay, int alignment, int sync, int async)
 START_TEST(test_slow_checkpoint)
 {
     struct fixture f;
-    setup(&f, 1, 1);
-    all_running(&f);
+    setup_running(&f, 1, 1, 0);
     tick_to(&f, NOW + 1001);
     ck_assert_uint_eq(f.job->pending.count, 1);
     expect_none(&f, "slow-checkpoint");
@@ -690,9 +679,7 @@ END_TEST
 START_TEST(test_order_and_json)
 {
     struct fixture f;
-    setup(&f, 2, 2);
-    all_running(&f);
-    f.now_ms = NOW + 8000;
+    setup_running(&f, 2, 2, 8000);
     report(&f, SOURCE, 0, times(0.05, 0.9), source_report(json_pack("[o]", split("input-0", f.now_ms, NOW - 1000, 90, 90)), 90));
     report(&f, SOURCE, 1, times(0, 0), source_report(json_pack("[o]", split("input-1", -1, TIME_UNSET, 0, 0)), 0));
     report(&f, MAP, 0, times(0.99, 0), time_report(0.98, 0));
