@@ -540,13 +540,22 @@ START_TEST(exactly_once_over_restarts)
 }
 END_TEST
 
+/* What times are counted from: an hour ago, as brokers soon delete what is old (retention.ms). */
+static int64_t base_ms(void)
+{
+    static int64_t base;
+    if (base == 0)
+        base = clock_now_ms() - 3600000;
+    return base;
+}
+
 static void produce_at(int n, int32_t partition, int64_t time_ms)
 {
     char text[64];
     int length = snprintf(text, sizeof text, "{\"t\":%d,\"n\":%d}", 1000 + n, n);
     rd_kafka_resp_err_t code =
         rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(in_topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_VALUE(text, (size_t)length),
-                          RD_KAFKA_V_TIMESTAMP(time_ms), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+                          RD_KAFKA_V_TIMESTAMP(base_ms() + time_ms), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     ck_assert_int_eq(code, RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
@@ -573,10 +582,20 @@ static uint32_t read_between(const char *extra, int parallelism)
     return bits;
 }
 
-#define AT(MODE, TIME) ",\"" MODE "\":{\"mode\":\"timestamp\",\"timestamp_ms\":" #TIME "}"
 #define TO_THE_END ",\"bounded\":{\"mode\":\"latest\"}"
+#define AT "%s,\"%s\":{\"mode\":\"timestamp\",\"timestamp_ms\":%" PRId64 "}"
 
-/* Partition 0 has rows 0 … 3 at 10, 20, 30, 40 s, partition 1 rows 4 … 6 at 100, 110 and (late) 105 s. Each partition has its own first record that
+/* Options of a source: what `before` says, and a startup or a bound at this time. Valid until four calls later. */
+static const char *at(const char *before, const char *mode, int64_t time_ms)
+{
+    static char text[4][256];
+    static int next;
+    char *out = text[next++ % 4];
+    snprintf(out, sizeof text[0], AT, before, mode, base_ms() + time_ms);
+    return out;
+}
+
+/* Partition 0 has rows 0 … 3 at 10, 20, 30, 40 s after base_ms, partition 1 rows 4 … 6 at 100, 110 and (late) 105 s. Each partition has its own first record that
  * is not earlier than the time; one without has its end. */
 START_TEST(starts_and_stops_at_times)
 {
@@ -587,19 +606,19 @@ START_TEST(starts_and_stops_at_times)
     produce_at(5, 1, 110000);
     produce_at(6, 1, 105000);
     rd_kafka_flush(producer, TIMEOUT_MS);
-    ck_assert_uint_eq(read_between(AT("startup", 0) TO_THE_END, 2), 0x7f);       /* before all */
-    ck_assert_uint_eq(read_between(AT("startup", 30000) TO_THE_END, 2), 0x7c);   /* a record's own time, and before all of the other's */
-    ck_assert_uint_eq(read_between(AT("startup", 30001) TO_THE_END, 1), 0x78);   /* between two */
-    ck_assert_uint_eq(read_between(AT("startup", 50000) TO_THE_END, 2), 0x70);   /* beyond the end of one */
-    ck_assert_uint_eq(read_between(AT("startup", 104000) TO_THE_END, 1), 0x60);  /* offsets, not times, decide from there on */
-    ck_assert_uint_eq(read_between(AT("startup", 110001) TO_THE_END, 2), 0);     /* beyond all */
-    ck_assert_uint_eq(read_between(AT("startup", 4102444800000) TO_THE_END, 1), 0);
-    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 0), 1), 0);
-    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 30000), 2), 0x03);
-    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 110000), 1), 0x1f);
-    ck_assert_uint_eq(read_between(EARLIEST AT("bounded", 4102444800000), 2), 0x7f);
-    ck_assert_uint_eq(read_between(AT("startup", 20000) AT("bounded", 105000), 1), 0x1e);
-    ck_assert_uint_eq(read_between(AT("startup", 30000) AT("bounded", 20000), 1), 0); /* the end before the start */
+    ck_assert_uint_eq(read_between(at(TO_THE_END, "startup", -1000), 2), 0x7f);  /* before all */
+    ck_assert_uint_eq(read_between(at(TO_THE_END, "startup", 30000), 2), 0x7c);  /* a record's own time, and before all of the other's */
+    ck_assert_uint_eq(read_between(at(TO_THE_END, "startup", 30001), 1), 0x78);  /* between two */
+    ck_assert_uint_eq(read_between(at(TO_THE_END, "startup", 50000), 2), 0x70);  /* beyond the end of one */
+    ck_assert_uint_eq(read_between(at(TO_THE_END, "startup", 104000), 1), 0x60); /* offsets, not times, decide from there on */
+    ck_assert_uint_eq(read_between(at(TO_THE_END, "startup", 110001), 2), 0);    /* beyond all */
+    ck_assert_uint_eq(read_between(at(TO_THE_END, "startup", 4102444800000), 1), 0);
+    ck_assert_uint_eq(read_between(at(EARLIEST, "bounded", 0), 1), 0);
+    ck_assert_uint_eq(read_between(at(EARLIEST, "bounded", 30000), 2), 0x03);
+    ck_assert_uint_eq(read_between(at(EARLIEST, "bounded", 110000), 1), 0x1f);
+    ck_assert_uint_eq(read_between(at(EARLIEST, "bounded", 4102444800000), 2), 0x7f);
+    ck_assert_uint_eq(read_between(at(at("", "startup", 20000), "bounded", 105000), 1), 0x1e);
+    ck_assert_uint_eq(read_between(at(at("", "startup", 30000), "bounded", 20000), 1), 0); /* the end before the start */
 }
 END_TEST
 
@@ -610,7 +629,7 @@ START_TEST(a_time_to_come_is_the_end_of_now)
     produce_at(0, 0, 10000);
     produce_at(1, 1, 10000);
     rd_kafka_flush(producer, TIMEOUT_MS);
-    struct local_job *job = start(AT("startup", 20000), "at-least-once", 2, NULL);
+    struct local_job *job = start(at("", "startup", 20000), "at-least-once", 2, NULL);
     no_error(local_job_wait_running(job, TIMEOUT_MS));
     int64_t deadline_ms = clock_mono_ms() + TIMEOUT_MS;
     for (size_t splits = 0; splits < 2 && clock_mono_ms() < deadline_ms;) {
@@ -627,7 +646,7 @@ START_TEST(a_time_to_come_is_the_end_of_now)
     produce_at(2, 0, 15000); /* earlier than the time, behind the end */
     produce_at(3, 1, 30000);
     rd_kafka_flush(producer, TIMEOUT_MS);
-    job = start(AT("startup", 20000), "at-least-once", 1, path("1"));
+    job = start(at("", "startup", 20000), "at-least-once", 1, path("1"));
     wait_for(job, "Source: in", "rows_read", 2);
     no_error(local_job_checkpoint(job, path("2"), "checkpoint", TIMEOUT_MS));
     local_job_destroy(job);
@@ -639,8 +658,8 @@ END_TEST
 
 START_TEST(a_time_before_1970_is_refused)
 {
-    expect_failure(AT("startup", -2), "must not be before 1970");
-    expect_failure(EARLIEST AT("bounded", -1), "must not be before 1970");
+    expect_failure(at("", "startup", -2 - base_ms()), "must not be before 1970");
+    expect_failure(at(EARLIEST, "bounded", -1 - base_ms()), "must not be before 1970");
 }
 END_TEST
 
