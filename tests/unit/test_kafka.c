@@ -595,8 +595,8 @@ static const char *at(const char *before, const char *mode, int64_t time_ms)
     return out;
 }
 
-/* Partition 0 has rows 0 … 3 at 10, 20, 30, 40 s after base_ms, partition 1 rows 4 … 6 at 100, 110 and (late) 105 s. Each partition has its own first record that
- * is not earlier than the time; one without has its end. */
+/* Partition 0 has rows 0 … 3 at 10, 20, 30, 40 s after base_ms, partition 1 rows 4 … 6 at 100, 110 and (late) 105 s. Each partition has its
+ * own first record that is not earlier than the time; one without has its end. */
 START_TEST(starts_and_stops_at_times)
 {
     use_real_broker();
