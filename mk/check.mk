@@ -48,7 +48,8 @@ fuzz-run: $(call objects,$(SRC_fuzz)) $(LIB)/libsupport.a $(LIB)/libjobmanager.a
 
 check-e2e:
 	$(Q)$(BUILD_ALL) all check-programs $(BUILD)/tests/test_kafka $(BUILD)/tests/test_kafka_transaction
-	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(if $(K),-k $(K)) $(if $(SEED),--seed $(SEED))
+	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(abspath build/test-cache) python3 -m tests.e2e.run $(addprefix -k ,$(K)) \
+	    $(addprefix -j ,$(or $(PARALLEL),$(if $(SAN),$(CPUS)))) $(addprefix --seed ,$(SEED))
 # A part under the sanitizers, which are slow: the kills; .ci/run takes all of the click count's tests (SAN_K=click_count).
 check-san-e2e:
 	@KILLS=2 $(MAKE) --no-print-directory SAN=address,undefined K=$(or $(SAN_K),click_count_kills) check-e2e

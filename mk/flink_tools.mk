@@ -6,4 +6,4 @@ check-flink-tools:
 	@mk/install-deps.sh tools
 	$(Q)$(BUILD_ALL) all check-programs
 	@BUILD=$(BUILD) MILLRACE_TEST_CACHE=$(or $(MILLRACE_TEST_CACHE),$(abspath build/test-cache)) python3 -m tests.flink_tools.run \
-	    $(if $(FLINK_TOOLS_VERSION),--version $(FLINK_TOOLS_VERSION)) $(if $(K),-k $(K))
+	    $(if $(FLINK_TOOLS_VERSION),--version $(FLINK_TOOLS_VERSION)) $(addprefix -k ,$(K))

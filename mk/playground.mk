@@ -5,4 +5,4 @@ deps-playground:
 	@mk/install-deps.sh playground
 check-playground: deps-playground
 	@MILLRACE_TEST_CACHE=$(or $(MILLRACE_TEST_CACHE),$(abspath build/test-cache)) PYTHONUNBUFFERED=1 \
-	    python3 -m tests.playground.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(if $(K),-k $(K))
+	    python3 -m tests.playground.run $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(addprefix -k ,$(K))

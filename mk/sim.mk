@@ -11,7 +11,7 @@ SIM_CANARIES := early-commit no-fence no-kill-wait wrong-restore slot-leak delet
 $(SIM): $(call objects,$(SRC_sim)) $(call objects,$(call sources,jobmanager/core)) $(COMMON_A)
 	$(call link,$^,$(call pkg,$(LIBS_common)) -ldl -lm)
 sim: $(SIM)
-	$(SIM) --seeds $(SIM_SEEDS) --seed $(SIM_SEED) $(SIM_ARGS)
+	@tests/sim/run.sh $(SIM) $(SIM_SEEDS) $(SIM_SEED) $(SIM_ARGS)
 sim-canaries: $(SIM)
 	@for bug in $(SIM_CANARIES); do \
 	    if $(SIM) --seeds 2000 --inject $$bug >$(BUILD)/tests/sim-$$bug.log 2>&1; then \

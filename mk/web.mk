@@ -6,6 +6,6 @@ $(BUILD)/obj/jobmanager/web/web_page.o: $(wildcard $(addprefix jobmanager/web/*.
 .PHONY: check-web web-proxy
 check-web: deps-tools
 	$(Q)$(BUILD_ALL) all check-programs
-	@BUILD=$(BUILD) python3 -m tests.web.run $(if $(K),-k $(K))
+	@BUILD=$(BUILD) python3 -m tests.web.run $(addprefix -k ,$(K)) $(addprefix -j ,$(PARALLEL))
 web-proxy:
 	@python3 -m tests.support_web.proxy $(or $(REST),localhost:8081)
