@@ -18,6 +18,7 @@
 #define LOGGER "NetServer"
 /* The kernel's buffer and this much keep a connection busy; more in the write queue would only take memory. */
 #define WRITE_QUEUE_BYTES_MAX (4u << 20)
+#define LOG_PAUSE_MS 1000
 
 struct net_peer {
     struct net_server *server;
@@ -44,6 +45,8 @@ struct net_server {
     struct hash_map subscriptions; /* struct channel_key -> struct net_subscription */
     VEC(struct net_peer *) peers;
     uint32_t open_count;
+    int64_t logged_at_ms;  /* the last line about a peer that broke the protocol */
+    uint64_t silent_count; /* of them since */
     bool is_closing;
 };
 
@@ -261,6 +264,23 @@ static void on_drain(struct rpc_conn *conn, void *context)
     }
 }
 
+/* Where no secret is set, anybody who knows the job's id gets this far: as many lines as they like would fill the disk. */
+static void log_broken(struct net_server *server, const struct net_peer *peer, const struct error *reason)
+{
+    int64_t now_ms = clock_mono_ms();
+    if (server->logged_at_ms != 0 && now_ms - server->logged_at_ms < LOG_PAUSE_MS) {
+        server->silent_count++;
+        return;
+    }
+    server->logged_at_ms = now_ms;
+    if (server->silent_count > 0)
+        log_error_chain(LOG_WARN, LOGGER, reason, "The data connection from taskmanager %s closed (and %" PRIu64 " others since the last such line).",
+                        peer->name, server->silent_count);
+    else
+        log_error_chain(LOG_WARN, LOGGER, reason, "The data connection from taskmanager %s closed.", peer->name);
+    server->silent_count = 0;
+}
+
 /* One that never got a channel leaves nothing behind. */
 static void peer_forget(struct net_peer *peer)
 {
@@ -282,7 +302,7 @@ static void on_close(struct rpc_conn *conn, const struct error *reason, void *co
     struct net_server *server = peer->server;
     (void)conn;
     if (!server->is_closing && reason != NULL && reason->code != ERR_NETWORK)
-        log_error_chain(LOG_WARN, LOGGER, reason, "The data connection from taskmanager %s closed.", peer->name);
+        log_broken(server, peer, reason);
     peer->conn = NULL;
     bool is_known = server->is_closing;
     for (size_t i = 0; i < server->subscriptions.count; i++) {

@@ -21,7 +21,10 @@ HOST = "127.0.0.1"
 
 def sanitizer():
     """What the daemons are built with: address, thread or None."""
-    with open(os.path.join(BIN, "jobmanager"), "rb") as f:
+    path = os.path.join(BIN, "jobmanager")
+    if not os.path.exists(path):  # nothing is built yet, and the tests are only listed
+        return None
+    with open(path, "rb") as f:
         program = f.read()
     return "address" if b"__asan_init" in program else "thread" if b"__tsan_init" in program else None
 
@@ -38,6 +41,9 @@ RSS_BASE_KIB = {None: 0, "address": 2 * QUARANTINE_MIB << 10, "thread": 64 << 10
 if SANITIZER == "address":
     os.environ["ASAN_OPTIONS"] = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), f"quarantine_size_mb={QUARANTINE_MIB}",
                                                         "thread_local_quarantine_size_kb=64", "allocator_release_to_os_interval_ms=100"]))
+if SANITIZER == "thread":
+    suppressions = os.path.join(os.path.dirname(__file__), "..", "support", "tsan.supp")
+    os.environ["TSAN_OPTIONS"] = " ".join(filter(None, [os.environ.get("TSAN_OPTIONS"), f"suppressions={os.path.abspath(suppressions)}"]))
 
 
 def waited_for_cpu_ms(pid):

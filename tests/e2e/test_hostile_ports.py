@@ -229,6 +229,8 @@ def test_false_consumers(env):
     attack("warm up")
     before = siege.footprint(runner), siege.footprint(cluster.taskmanagers[0])
     siege.rounds("false consumers", attack)
+    warnings = [line for line in log_text(cluster, "taskmanager-0").splitlines() if " WARN " in line]
+    assert len(warnings) < 60, f"{len(warnings)} warnings about 400 strangers"
     siege.check_flat(before[0], 12000, runner)
     siege.check_flat(before[1], 12000, cluster.taskmanagers[0])
     siege.check_job()
