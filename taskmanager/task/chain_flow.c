@@ -39,7 +39,7 @@ static struct error *node_run_measured(struct chain_node *node, uint32_t input, 
     uint32_t place = node_enter(node);
     struct error *err = node->op->vtable->process(node->op, input, part);
     node_leave(node, place);
-    uint64_t done = node->books.rows_in[input] - rows_before; /* windows may hand some back */
+    uint64_t done = node->books.rows_in[input] - rows_before;
     node->row_ns = (clock_mono_ns() - start_ns) / (int64_t)(done > 0 ? done : 1);
     if (part != batch)
         batch_unref(part);

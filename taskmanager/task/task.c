@@ -226,6 +226,7 @@ static void task_end(struct task *task, struct error *err)
 {
     if (err != NULL)
         atomic_store(&task->is_aborting, true);
+    task->is_ending = true;
     task_wait_for_reports(task);
     if (task->chain != NULL)
         task_publish_operators(task);

@@ -161,11 +161,22 @@ struct error *task_checkpoint_aborted_upstream(struct task *task, uint64_t check
 
 /* ---- mail ---- */
 
+/* The state of a task that failed half-way through a batch is no state to start from, and behind the end of a partition nobody waits for
+ * barriers: the coordinator gives the checkpoint up when it hears how the task ended. */
+static bool task_is_over(const struct task *task)
+{
+    return task->is_finished || task->is_ending;
+}
+
 static struct error *on_trigger(struct task *task, void *arg)
 {
     struct barrier *copy = arg;
     struct barrier barrier = *copy;
     free(copy);
+    if (task_is_over(task)) {
+        barrier_finish(&barrier);
+        return NULL;
+    }
     return task_begin_checkpoint(task, barrier);
 }
 
@@ -192,7 +203,7 @@ static struct error *on_complete(struct task *task, void *arg)
     uint64_t *copy = arg;
     uint64_t id = *copy;
     free(copy);
-    if (task->chain == NULL || id <= task->last_completed_id || id > task->last_checkpoint_id)
+    if (task_is_over(task) || task->chain == NULL || id <= task->last_completed_id || id > task->last_checkpoint_id)
         return NULL;
     task->last_completed_id = id;
     TRY(operator_chain_checkpoint_complete(task->chain, id));
@@ -213,7 +224,7 @@ static struct error *on_aborted(struct task *task, void *arg)
     uint64_t *copy = arg;
     uint64_t id = *copy;
     free(copy);
-    if (task->chain == NULL)
+    if (task_is_over(task) || task->chain == NULL)
         return NULL;
     if (task->gate != NULL)
         input_gate_abort(task->gate, id);

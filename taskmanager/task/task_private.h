@@ -76,6 +76,7 @@ struct task {
     bool wake_seen;             /* the eventfd was read while blocked in an emit */
     bool is_data_ended;         /* end_input has run and END_OF_DATA was sent */
     bool is_finished;           /* the loop ends */
+    bool is_ending;             /* the loop has ended, well or not: what mail still comes finds no task to act upon */
     bool is_snapshotting;       /* for an unaligned checkpoint: what operators emit does not wait for room */
     uint64_t final_checkpoint_id; /* the first checkpoint after the end of data; 0: none yet */
     uint64_t stop_checkpoint_id;  /* suspended: a stop or drain savepoint waits for its completion */

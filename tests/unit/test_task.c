@@ -31,6 +31,7 @@ static atomic_llong source_position[SUBTASKS_MAX];
 static atomic_int sink_sleep_us;
 static atomic_int sink_row_sleep_us; /* a slow function: single rows, handed back when the slice is over */
 static atomic_int fail_at_row;
+static atomic_int source_complete_sleep_us;
 
 static void reset_counters(void)
 {
@@ -42,6 +43,7 @@ static void reset_counters(void)
     sink_sleep_us = 0;
     sink_row_sleep_us = 0;
     fail_at_row = 0;
+    source_complete_sleep_us = 0;
 }
 
 static long long total(atomic_llong *counters)
@@ -118,6 +120,15 @@ static struct error *source_snapshot(struct op *op, uint64_t checkpoint_id, stru
     (void)checkpoint_id;
     int64_t item[2] = {op->ctx->subtask_index, self->next};
     snapshot_add_union_item(snapshot, "positions", item, sizeof item);
+    return NULL;
+}
+
+static struct error *source_complete(struct op *op, uint64_t checkpoint_id)
+{
+    (void)op;
+    (void)checkpoint_id;
+    if (source_complete_sleep_us > 0)
+        usleep((useconds_t)source_complete_sleep_us);
     return NULL;
 }
 
@@ -229,7 +240,8 @@ static struct error *pass_process(struct op *op, uint32_t input, struct batch *b
 }
 
 static const struct op_vtable source_vtable = {.type = "test-source", .create = test_create, .restore = source_restore, .open = test_open,
-                                               .poll = source_poll, .snapshot = source_snapshot, .close = test_close, .destroy = test_destroy};
+                                               .poll = source_poll, .snapshot = source_snapshot, .checkpoint_complete = source_complete,
+                                               .close = test_close, .destroy = test_destroy};
 static const struct op_vtable pass_vtable = {.type = "test-pass", .create = test_create, .open = test_open, .process = pass_process,
                                              .close = test_close, .destroy = test_destroy};
 static const struct op_vtable sink_vtable = {.type = "test-sink", .hands_back = true, .create = test_create, .restore = sink_restore,
@@ -551,6 +563,25 @@ START_TEST(unaligned_checkpoints_lose_nothing)
 }
 END_TEST
 
+/* A checkpoint may be triggered right behind the completion with which a source ends: the source is over by then, and a barrier of it,
+ * behind the end of its partitions, would be awaited for ever. */
+START_TEST(trigger_behind_the_last_completion)
+{
+    const long long rows = 1000;
+    char path[128];
+    reset_counters();
+    fresh_directory();
+    source_complete_sleep_us = 50000; /* the trigger comes meanwhile */
+    struct local_job *job = start((struct shape){2, 2, 2, "FORWARD", "REBALANCE", rows, "1 h"}, NULL);
+    snprintf(path, sizeof path, "%s/more", directory);
+    no_error(local_job_wait_with(job, path, 1, 20000));
+    check_all_rows(rows);
+    ck_assert_int_eq(total(sink_committed), rows);
+    local_job_destroy(job);
+    remove_directory();
+}
+END_TEST
+
 /* Sources end at once, and then finish: what they left is in flight to tasks that get no barrier from them any more. */
 START_TEST(unaligned_checkpoints_pass_finished_producers)
 {
@@ -739,6 +770,7 @@ static TCase *all_tests(const char *name, void (*setup)(void))
     tcase_add_test(tasks, aborted_checkpoint_changes_nothing);
     tcase_add_loop_test(tasks, unaligned_checkpoints_lose_nothing, 0, UNALIGNED_CASE_COUNT);
     tcase_add_test(tasks, unaligned_checkpoints_pass_finished_producers);
+    tcase_add_test(tasks, trigger_behind_the_last_completion);
     tcase_add_test(tasks, aligned_until_the_timeout);
     tcase_add_test(tasks, failure_is_reported_once);
     tcase_add_test(tasks, slow_sink_holds_the_source_back);
