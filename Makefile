@@ -26,7 +26,8 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Ws
 # Two warnings depend on what the optimiser sees: they are those of the other build.
 OPT      ?= $(if $(SAN),-O1,-O2)
 CPPFLAGS += -D_GNU_SOURCE -I. -Iclient/api -DMILLRACE_VERSION='"$(VERSION)"'
-CFLAGS   += -std=c17 -g$(if $(SAN),1) $(OPT) -fno-omit-frame-pointer -pthread $(WARNINGS) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined)
+CFLAGS   += -std=c17 -g$(if $(SAN),1) $(OPT) -fno-omit-frame-pointer -pthread $(WARNINGS)
+CFLAGS   += $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined)
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 # Libraries of each part (Debian's packages, by pkg-config name).

@@ -4,6 +4,8 @@ import re
 import statistics
 import time
 
+from ..support_py.suite import alone
+
 HOSTILE_NAME = "<img src=x onerror=document.title=1>"
 HOSTILE_OPERATOR = '"><script>document.title=2</script>'
 
@@ -247,6 +249,7 @@ def painted_ms(browser):
         return new Promise((done) => setTimeout(() => done(times), 100));""")
 
 
+@alone("measures how soon the page is there")
 def test_opens_at_once(env):
     """How long the page takes to show a job, beside what this machine takes just now for a page of one line."""
     cluster, browser = env.cluster(), env.browser
