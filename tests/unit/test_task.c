@@ -31,7 +31,7 @@ static atomic_llong source_position[SUBTASKS_MAX];
 static atomic_int sink_sleep_us;
 static atomic_int sink_row_sleep_us; /* a slow function: single rows, handed back when the slice is over */
 static atomic_int fail_at_row;
-static atomic_int source_complete_sleep_us;
+static atomic_int source_checkpoint_sleep_us; /* half of it in the snapshot, all of it when the checkpoint is complete */
 
 static void reset_counters(void)
 {
@@ -43,7 +43,7 @@ static void reset_counters(void)
     sink_sleep_us = 0;
     sink_row_sleep_us = 0;
     fail_at_row = 0;
-    source_complete_sleep_us = 0;
+    source_checkpoint_sleep_us = 0;
 }
 
 static long long total(atomic_llong *counters)
@@ -118,6 +118,7 @@ static struct error *source_snapshot(struct op *op, uint64_t checkpoint_id, stru
 {
     struct test_op *self = (struct test_op *)op;
     (void)checkpoint_id;
+    usleep((useconds_t)source_checkpoint_sleep_us / 2);
     int64_t item[2] = {op->ctx->subtask_index, self->next};
     snapshot_add_union_item(snapshot, "positions", item, sizeof item);
     return NULL;
@@ -127,8 +128,7 @@ static struct error *source_complete(struct op *op, uint64_t checkpoint_id)
 {
     (void)op;
     (void)checkpoint_id;
-    if (source_complete_sleep_us > 0)
-        usleep((useconds_t)source_complete_sleep_us);
+    usleep((useconds_t)source_checkpoint_sleep_us);
     return NULL;
 }
 
@@ -563,22 +563,27 @@ START_TEST(unaligned_checkpoints_lose_nothing)
 }
 END_TEST
 
-/* A checkpoint may be triggered right behind the completion with which a source ends: the source is over by then, and a barrier of it,
- * behind the end of its partitions, would be awaited for ever. */
+/* A checkpoint may be triggered right behind the completion with which a source ends. The source is over by then: its barrier would lie behind
+ * the end of its partition, which the consumer, whose own data had not ended at that completion, has seen already. */
 START_TEST(trigger_behind_the_last_completion)
 {
-    const long long rows = 1000;
+    const long long rows = 100;
     char path[128];
     reset_counters();
     fresh_directory();
-    source_complete_sleep_us = 50000; /* the trigger comes meanwhile */
-    struct local_job *job = start((struct shape){2, 2, 2, "FORWARD", "REBALANCE", rows, "1 h"}, NULL);
+    aligned_timeout = "0";
+    is_chained = true;
+    sink_row_sleep_us = 200;            /* the first barrier overtakes the end of data ... */
+    source_checkpoint_sleep_us = 50000; /* ... which is there before the second is triggered, and the second trigger before the end */
+    struct local_job *job = start((struct shape){1, 1, 1, "REBALANCE", "FORWARD", rows, "1 h"}, NULL);
     snprintf(path, sizeof path, "%s/more", directory);
     no_error(local_job_wait_with(job, path, 1, 20000));
     check_all_rows(rows);
     ck_assert_int_eq(total(sink_committed), rows);
     local_job_destroy(job);
     remove_directory();
+    aligned_timeout = NULL;
+    is_chained = false;
 }
 END_TEST
 
