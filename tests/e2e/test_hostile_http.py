@@ -18,6 +18,7 @@ from .test_hostile import UPLOAD, form, routes, upload, upload_directories
 from .test_prometheus import port_of
 
 MIB = 1 << 20
+ALONE = "measures how long honest requests take"
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /jobs HTTP/1.1\r\nHost: x\r\n"
 NO_CHUNKS = b"0\r\n\r\n"

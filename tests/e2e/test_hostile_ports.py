@@ -13,6 +13,7 @@ from .test_prometheus import port_of
 from .test_strangers import data_port, frame_head, speeches
 from .wire import Peer, frame, messages
 
+ALONE = "measures how long honest requests take"
 STATES = ["CREATED", "RUNNING", "FAILED", "CANCELED", "FINISHED", "INITIALIZING", "nonsense"]
 
 
