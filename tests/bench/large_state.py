@@ -148,7 +148,8 @@ def report(result):
         title = f"checkpoints every {run['interval_ms']} ms" if run["interval_ms"] else "no checkpoints"
         print(f"{title:34}{run['rate']:>12.0f}{run['ns_per_row']:>12.1f}"
               f"{run['fill_seconds']:>9}{run['rss_max_mib']:>10}")
-    print(f"rate with checkpoints / without: {result['ratio']:.3f}; by the task thread's CPU time a row: {result['cpu_ratio']:.3f}\n")
+    rounds = ", ".join(f"{ratio:.2f}" for ratio in result["ratios"])
+    print(f"rate with checkpoints / without: {result['ratio']:.3f} ({rounds}); by the task thread's CPU time a row: {result['cpu_ratio']:.3f}\n")
     print(f"{'pauses in ms':34}" + "".join(f"{p:>10}" for p in PAUSES) + f"{'count':>10}")
     for run in result["runs"]:
         if run["interval_ms"]:
@@ -160,6 +161,17 @@ def report(result):
     print(f"killed runner until running again, state restored: {result.get('recovery_seconds')} s")
     for run in result["windows"]:
         print(f"windows, interval {run['interval_ms']} ms: {run['rate']:.0f} rows/s {json.dumps(run.get('checkpoints', {}))}")
+
+
+def order(options, i):
+    """Which run of a round comes first changes from round to round: a machine that becomes slower or faster favours neither."""
+    return (0, options.interval) if i % 2 == 0 else (options.interval, 0)
+
+
+def ratios(result, options, figure):
+    """With checkpoints to without, round by round: the two runs of a round are neighbours in time."""
+    of = {interval: [r[figure] for r in result["runs"] if r["interval_ms"] == interval] for interval in (0, options.interval)}
+    return [with_ / without for with_, without in zip(of[options.interval], of[0])]
 
 
 def main():
@@ -176,7 +188,7 @@ def main():
         cluster = Cluster(root, slots=1, config={"state.checkpoints.num-retained": 1}).start(1)
         try:
             for i in range(options.rounds):
-                for interval in (0, options.interval):
+                for interval in order(options, i):
                     job, figures = measure(cluster, options, interval)
                     if interval > 0 and i == options.rounds - 1:
                         result["recovery_seconds"] = recover(cluster, job, options)
@@ -187,10 +199,9 @@ def main():
             cluster.stop()
         finally:
             cluster.destroy()
-    rates = {i: statistics.median(r["rate"] for r in result["runs"] if r["interval_ms"] == i) for i in (0, options.interval)}
-    costs = {i: statistics.median(r["ns_per_row"] for r in result["runs"] if r["interval_ms"] == i) for i in (0, options.interval)}
-    result["ratio"] = rates[options.interval] / rates[0]
-    result["cpu_ratio"] = costs[0] / costs[options.interval]
+    result["ratios"] = ratios(result, options, "rate")
+    result["ratio"] = statistics.median(result["ratios"])
+    result["cpu_ratio"] = 1 / statistics.median(ratios(result, options, "ns_per_row"))
     os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
     with open(os.path.join(BUILD, "bench", "large-state.json"), "w") as f:
         json.dump(result, f, indent=1)

@@ -426,6 +426,18 @@ START_TEST(rebalance_is_even_for_small_batches)
 END_TEST
 
 /* Stop with a savepoint anywhere, restore at any parallelism: the sum is that of one run. */
+/* When a task ends meanwhile, once more; elsewhere, for others may still write there. */
+static void checkpoint_at(struct local_job *job, char path[128])
+{
+    struct error *err;
+    while ((err = local_job_checkpoint(job, path, "checkpoint", 60000)) != NULL && err->code == ERR_CONFLICT) {
+        error_free(err);
+        ck_assert_uint_lt(strlen(path), 127);
+        strcat(path, "+");
+    }
+    no_error(err);
+}
+
 START_TEST(checkpoint_and_restore_lose_nothing)
 {
     const long long rows = 400000;
@@ -438,7 +450,7 @@ START_TEST(checkpoint_and_restore_lose_nothing)
     for (int i = 0; i < 3; i++) {
         wait_for_rows(rows / 20 * (i + 1));
         snprintf(path, sizeof path, "%s/chk-%d", directory, i);
-        no_error(local_job_checkpoint(job, path, "checkpoint", 10000));
+        checkpoint_at(job, path);
     }
     local_job_destroy(job); /* what came after the checkpoint is lost and comes again */
     reset_counters();
@@ -496,18 +508,11 @@ static const struct unaligned_case unaligned_cases[] = {
 };
 #define UNALIGNED_CASE_COUNT ((int)(sizeof unaligned_cases / sizeof unaligned_cases[0]))
 
-/* When a task ends meanwhile, once more; elsewhere, for others may still write there. */
 static void unaligned_checkpoint(struct local_job *job, char path[128], long long *spent_ms)
 {
-    struct error *err;
     struct timespec start_time, end_time;
     clock_gettime(CLOCK_MONOTONIC, &start_time);
-    while ((err = local_job_checkpoint(job, path, "checkpoint", 60000)) != NULL && err->code == ERR_CONFLICT) {
-        error_free(err);
-        ck_assert_uint_lt(strlen(path), 127);
-        strcat(path, "+");
-    }
-    no_error(err);
+    checkpoint_at(job, path);
     clock_gettime(CLOCK_MONOTONIC, &end_time);
     *spent_ms = (end_time.tv_sec - start_time.tv_sec) * 1000 + (end_time.tv_nsec - start_time.tv_nsec) / 1000000;
 }
