@@ -662,7 +662,10 @@ json_t *local_job_metrics(struct local_job *job)
     job_call(job, call_refresh, NULL);
     /* Tasks publish between two batches: give running ones a moment. */
     struct timespec moment = {.tv_nsec = 20000000};
-    if (!all_have_ended(job))
+    pthread_mutex_lock(&job->lock);
+    bool is_over = all_have_ended(job);
+    pthread_mutex_unlock(&job->lock);
+    if (!is_over)
         clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
     job_call(job, call_metrics, tasks);
     return tasks;

@@ -65,6 +65,19 @@ void mini_wait_completed(struct mini_cluster *cluster, struct id job, uint64_t c
     ck_assert_msg(mini_cluster_wait_completed(cluster, job, checkpoint_count, MINI_WAIT_MS), "%s", mini_failure(cluster, job));
 }
 
+char *mini_trigger(struct mini_cluster *cluster, struct id job, enum checkpoint_kind kind, const char *directory)
+{
+    for (;;) {
+        char *location = NULL;
+        struct error *err = mini_cluster_trigger(cluster, job, kind, directory, MINI_WAIT_MS, &location);
+        if (err == NULL || strstr(err->message, "task is closing") == NULL) {
+            mini_require(err);
+            return location;
+        }
+        error_free(err);
+    }
+}
+
 void mini_kill_and_recover(struct mini_cluster *cluster, struct id job, uint32_t slot, uint32_t slot_count)
 {
     uint64_t epoch = mini_cluster_job(cluster, job)->epoch;

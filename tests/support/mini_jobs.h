@@ -18,6 +18,9 @@ const char *mini_failure(const struct mini_cluster *cluster, struct id job);
 /* Waits for its end and that nothing of it is left. */
 void mini_finish(struct mini_cluster *cluster, struct id job);
 void mini_wait_completed(struct mini_cluster *cluster, struct id job, uint64_t checkpoint_count);
+/* Takes one (kind and directory as in mini_cluster_trigger) and gives its location, malloced. Once more when a task ended just then, as a user
+ * has to. */
+char *mini_trigger(struct mini_cluster *cluster, struct id job, enum checkpoint_kind kind, const char *directory);
 /* Kills the taskmanager that has the job's slot, starts another, and waits until the job runs again. */
 void mini_kill_and_recover(struct mini_cluster *cluster, struct id job, uint32_t slot, uint32_t slot_count);
 void mini_assert_balanced(const struct mini_cluster *cluster, struct id job);

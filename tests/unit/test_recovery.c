@@ -216,8 +216,7 @@ static struct id submit(struct mini_cluster *cluster, const json_t *graph, uint3
 /* The newest checkpoint of a job that was cancelled and keeps them. */
 static char *cancel(struct mini_cluster *cluster, struct id job)
 {
-    char *location = NULL;
-    mini_require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_CHECKPOINT, NULL, MINI_WAIT_MS, &location));
+    char *location = mini_trigger(cluster, job, CHECKPOINT_KIND_CHECKPOINT, NULL);
     mini_cluster_cancel(cluster, job);
     ck_assert(mini_cluster_wait_state(cluster, job, JOB_CANCELED, MINI_WAIT_MS));
     ck_assert(mini_cluster_wait_quiet(cluster, MINI_WAIT_MS));
@@ -257,7 +256,7 @@ START_TEST(windows_equal_the_batch)
     mini_wait_completed(cluster, job, 2);
     mini_kill_and_recover(cluster, job, 1, 1);
     mini_wait_completed(cluster, job, 3);
-    mini_require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_STOP, directory, MINI_WAIT_MS, &savepoint));
+    savepoint = mini_trigger(cluster, job, CHECKPOINT_KIND_STOP, directory);
     mini_finish(cluster, job);
     job = submit(cluster, graph, 1, savepoint);
     mini_finish(cluster, job);
@@ -351,7 +350,7 @@ START_TEST(ended_sources_are_not_read_again)
     char *checkpoint = cancel(cluster, job);
     job = submit(cluster, graph, 3, checkpoint);
     wait_for_finished(cluster, job, 3);
-    mini_require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_STOP, directory, MINI_WAIT_MS, &savepoint));
+    savepoint = mini_trigger(cluster, job, CHECKPOINT_KIND_STOP, directory);
     mini_finish(cluster, job);
     job = submit(cluster, graph, 1, savepoint);
     mini_finish(cluster, job);
@@ -376,8 +375,7 @@ START_TEST(a_job_that_had_ended_ends_again)
     ck_assert(mini_cluster_wait_running(cluster, job, MINI_WAIT_MS));
     /* The windows' end of data comes behind their last rows; until the sink has them all, savepoints are of no use here. */
     for (int rows_in = 0; rows_in < PAGES * LONG_WINDOWS;) {
-        char *location = NULL;
-        mini_require(mini_cluster_trigger(cluster, job, CHECKPOINT_KIND_SAVEPOINT, directory, MINI_WAIT_MS, &location));
+        char *location = mini_trigger(cluster, job, CHECKPOINT_KIND_SAVEPOINT, directory);
         json_t *written = mini_rows(cluster, "out", 1);
         rows_in = (int)json_array_size(written);
         json_decref(written);
