@@ -9,6 +9,7 @@
 
 #include <check.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -160,12 +161,13 @@ MR_MAP(recovery_row, page_event, page_event)
     *out = (struct page_event){row->time, {pages[row->key], 2}, row->n};
 }
 
-/* So that rows wait in front of it. */
+/* Rows wait in front of it: at parallelism 3 it does not keep up with SLOW_ROWS. */
+static atomic_int slow_us;
 MR_MAP(recovery_slow, page_event, page_event)
 {
     (void)ctx;
     *out = *in;
-    usleep(500);
+    usleep((useconds_t)slow_us);
 }
 
 #define EVENT_SCHEMA                                                                                                   \
@@ -188,7 +190,7 @@ MR_MAP(recovery_slow, page_event, page_event)
 #define WINDOWS_GRAPH                                                                                                  \
     "{\"version\":1,\"name\":\"windows\",\"config\":{\"execution.checkpointing.interval\":\"100\"},\"operators\":["                            \
     "{\"name\":\"numbers\",\"uid\":\"numbers\",\"type\":\"datagen-source\",\"parallelism\":1,\"schema\":" EVENT_SCHEMA ",\"options\":{"          \
-    "\"number_of_rows\":%d,\"rows_per_second\":3000,\"fields\":{\"time\":{\"kind\":\"sequence\",\"start\":0,\"step\":0},"                     \
+    "\"number_of_rows\":%d,\"rows_per_second\":%d,\"fields\":{\"time\":{\"kind\":\"sequence\",\"start\":0,\"step\":0},"                     \
     "\"page\":{\"kind\":\"choice\",\"values\":[\"-\"]},\"n\":{\"kind\":\"sequence\",\"start\":0,\"step\":1}},\"watermark\":{\"strategy\":\"none\"}}},"  \
     MAP("rows", "recovery_row", "0", "FORWARD", "\"parallelism\":1,") ","                                                \
     "{\"name\":\"times\",\"uid\":\"times\",\"type\":\"assign_timestamps\",\"parallelism\":1,\"schema\":" EVENT_SCHEMA ",\"options\":{"           \
@@ -197,9 +199,9 @@ MR_MAP(recovery_slow, page_event, page_event)
     MAP("slow", "recovery_slow", "2", "REBALANCE", "") ","                                                                \
     WINDOW("%s", "[{\"source\":3,\"partitioning\":\"HASH\",\"key_columns\":[1]}]") "," SINK("4") "]}"
 
-static json_t *windows_graph(const struct mini_cluster *cluster, const struct window_case *window)
+static json_t *windows_graph(const struct mini_cluster *cluster, const struct window_case *window, int rows_per_second)
 {
-    char *path = mini_path(cluster, "out"), *text = heap_printf(WINDOWS_GRAPH, ROWS, window->assigner, path);
+    char *path = mini_path(cluster, "out"), *text = heap_printf(WINDOWS_GRAPH, ROWS, rows_per_second, window->assigner, path);
     json_t *graph = mini_parse(text);
     free(text);
     free(path);
@@ -239,14 +241,20 @@ static const struct window_case window_cases[] = {
     {SESSION, 150, 0, 0, UNALIGNED},
 };
 
+/* A second: slow enough that rows are left when everything has been done to the job, and then the rest at once. */
+#define SLOW_ROWS 400
+#define FAST_ROWS 100000
+
 /* Killed at parallelism 2, gone on with 3 from its last checkpoint, killed again, stopped with a savepoint, finished with 1. */
 START_TEST(windows_equal_the_batch)
 {
     const struct window_case *window = &window_cases[_i];
     struct mini_cluster *cluster = mini_start(3, 1, window->settings);
     make_rows((uint64_t)_i + 1);
-    json_t *graph = windows_graph(cluster, window), *expected = batch_result(window);
+    json_t *graph = windows_graph(cluster, window, SLOW_ROWS), *last_graph = windows_graph(cluster, window, FAST_ROWS);
+    json_t *expected = batch_result(window);
     ck_assert_uint_gt(json_object_size(expected), 50);
+    slow_us = 8000;
     struct id job = submit(cluster, graph, 2, NULL);
     mini_wait_completed(cluster, job, 2);
     mini_kill_and_recover(cluster, job, 0, 1);
@@ -258,13 +266,15 @@ START_TEST(windows_equal_the_batch)
     mini_wait_completed(cluster, job, 3);
     savepoint = mini_trigger(cluster, job, CHECKPOINT_KIND_STOP, directory);
     mini_finish(cluster, job);
-    job = submit(cluster, graph, 1, savepoint);
+    slow_us = 0;
+    job = submit(cluster, last_graph, 1, savepoint);
     mini_finish(cluster, job);
     mini_assert_balanced(cluster, job);
     json_t *actual = job_result(cluster, "out");
     assert_same(expected, actual);
     json_decref(actual);
     json_decref(expected);
+    json_decref(last_graph);
     json_decref(graph);
     free(checkpoint);
     free(savepoint);
