@@ -3,10 +3,10 @@
 #include "common/base/check.h"
 #include "common/base/heap.h"
 #include "common/base/log.h"
-#include "common/fs/fs.h"
 #include "common/loop/loop.h"
 #include "jobmanager/jobmanager.h"
 #include "jobmanager/rest/rest_server.h"
+#include "tests/fuzz/fuzz_jobmanager.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -20,12 +20,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct jobmanager *jobmanager;
 static uv_loop_t loop;
 
-static void set_option(struct config *config, const char *key, const char *value)
-{
-    struct error *err = config_set(config, key, value, "fuzz");
-    check(err == NULL);
-}
-
 static void submit_job(void)
 {
     static const char graph_text[] =
@@ -34,41 +28,17 @@ static void submit_job(void)
         "{\"name\":\"Source\",\"type\":\"datagen-source\",\"uid\":null,\"parallelism\":2,\"max_parallelism\":0,\"slot_sharing_group\":\"default\","
         "\"chaining\":\"ALWAYS\",\"description\":\"\",\"options\":{},\"schema\":[{\"name\":\"n\",\"type\":\"BIGINT\",\"nullable\":false}],"
         "\"side_outputs\":[],\"inputs\":[]}]}";
-    struct job_graph *graph;
-    json_t *json = json_loads(graph_text, 0, NULL);
-    struct error *err = job_graph_from_json(json, &graph);
-    json_decref(json);
-    if (err == NULL) {
-        job_graph_set_parallelism(graph, 2);
-        err = job_graph_chain(graph);
-    }
-    check(err == NULL);
-    struct event event = {.kind = EVENT_JOB_SUBMITTED, .job_submitted = {.graph = graph}};
-    jobmanager_handle(jobmanager, &event);
-}
-
-static char directory[] = "/tmp/fuzz-rest-XXXXXX";
-
-static void remove_directory(void)
-{
-    error_free(fs_remove_tree(directory));
+    fuzz_submit_job(jobmanager, graph_text, 2);
 }
 
 static void start(void)
 {
     signal(SIGTERM, SIG_IGN); /* DELETE /cluster */
     log_set_level(LOG_OFF);
-    /* Requests name directories: relative ones must not appear where the fuzzer was started. */
-    check(mkdtemp(directory) != NULL && chdir(directory) == 0 && atexit(remove_directory) == 0);
+    fuzz_enter_directory();
     uv_loop_init(&loop);
     loop_own(&loop);
-    struct config *config = config_create_over(NULL);
-    set_option(config, "rest.port", "0");
-    set_option(config, "rest.bind-address", "127.0.0.1");
-    set_option(config, "jobmanager.rpc.port", "0");
-    set_option(config, "jobmanager.bind-host", "127.0.0.1");
-    set_option(config, "metrics.reporters", "");
-    set_option(config, "io.tmp.dirs", directory);
+    struct config *config = fuzz_config();
     struct error *err = jobmanager_create(&loop, config, &jobmanager);
     check(err == NULL);
     submit_job();

@@ -4,11 +4,11 @@
 #include "common/base/check.h"
 #include "common/base/heap.h"
 #include "common/base/log.h"
-#include "common/fs/fs.h"
 #include "common/loop/loop.h"
 #include "jobmanager/jobmanager.h"
 #include "jobmanager/rest/rest_server.h"
 #include "jobmanager/taskmanager_link.h"
+#include "tests/fuzz/fuzz_jobmanager.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -30,34 +30,15 @@ struct stage {
     int fd; /* the taskmanager's end */
 };
 
-static char directory[] = "/tmp/fuzz-taskmanager-XXXXXX";
-
-static void remove_directory(void)
-{
-    error_free(fs_remove_tree(directory));
-}
-
 /* ---- the jobmanager and its job ---- */
-
-static void set_option(struct config *config, const char *key, const char *value)
-{
-    struct error *err = config_set(config, key, value, "fuzz");
-    check(err == NULL);
-}
 
 static void start_jobmanager(struct stage *stage)
 {
     uv_loop_init(&stage->loop);
     loop_own(&stage->loop);
-    struct config *config = config_create_over(NULL);
-    set_option(config, "rest.port", "0");
-    set_option(config, "rest.bind-address", "127.0.0.1");
-    set_option(config, "jobmanager.rpc.port", "0");
-    set_option(config, "jobmanager.bind-host", "127.0.0.1");
-    set_option(config, "metrics.reporters", "");
-    set_option(config, "io.tmp.dirs", directory);
-    set_option(config, "env.log.dir", directory);
-    set_option(config, "execution.checkpointing.interval", "1 h");
+    struct config *config = fuzz_config();
+    fuzz_set_option(config, "env.log.dir", fuzz_directory);
+    fuzz_set_option(config, "execution.checkpointing.interval", "1 h");
     struct error *err = jobmanager_create(&stage->loop, config, &stage->jobmanager);
     check(err == NULL);
 }
@@ -73,18 +54,7 @@ static void submit_job(struct stage *stage)
         "{\"version\":1,\"job_id\":\"" JOB "\",\"name\":\"Fuzz\",\"config\":{},\"library\":{\"name\":\"a.so\",\"sha256\":\"" JOB JOB "\"},"
         "\"operators\":[" OPERATOR("Source", "datagen-source", "") "," OPERATOR("Sink", "blackhole-sink",
             "{\"source\":0,\"side_output\":-1,\"input\":0,\"partitioning\":\"REBALANCE\",\"key_columns\":[]}") "]}";
-    struct job_graph *graph;
-    json_t *json = json_loads(text, 0, NULL);
-    struct error *err = job_graph_from_json(json, &graph);
-    json_decref(json);
-    if (err == NULL) {
-        job_graph_set_parallelism(graph, 1);
-        err = job_graph_chain(graph);
-    }
-
-    check(err == NULL);
-    struct event event = {.kind = EVENT_JOB_SUBMITTED, .job_submitted = {.graph = graph}};
-    jobmanager_handle(stage->jobmanager, &event);
+    fuzz_submit_job(stage->jobmanager, text, 1);
     struct id id;
     check(id_parse(JOB, &id));
     stage->job = coordinator_job(stage->jobmanager->coordinator, id);
@@ -282,7 +252,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!is_prepared) {
         log_set_level(LOG_OFF);
         signal(SIGPIPE, SIG_IGN);
-        check(mkdtemp(directory) != NULL && chdir(directory) == 0 && atexit(remove_directory) == 0);
+        fuzz_enter_directory();
         is_prepared = true;
     }
     struct stage stage = {0};
