@@ -33,14 +33,12 @@ static struct error *node_run_measured(struct chain_node *node, uint32_t input, 
         batch_unref(rest);
         part = batch_slice(batch, 0, count);
     }
-    uint64_t rows_before = node->books.rows_in[input];
     node->books.rows_in[input] += count;
     int64_t start_ns = clock_mono_ns();
     uint32_t place = node_enter(node);
     struct error *err = node->op->vtable->process(node->op, input, part);
     node_leave(node, place);
-    uint64_t done = node->books.rows_in[input] - rows_before;
-    node->row_ns = (clock_mono_ns() - start_ns) / (int64_t)(done > 0 ? done : 1);
+    node->row_ns = (clock_mono_ns() - start_ns) / (int64_t)(count > 0 ? count : 1);
     if (part != batch)
         batch_unref(part);
     return err;
