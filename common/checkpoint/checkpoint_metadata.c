@@ -4,6 +4,7 @@
 #include "common/base/check.h"
 #include "common/base/crc32c.h"
 #include "common/base/heap.h"
+#include "common/base/local_path.h"
 #include "common/base/str_buf.h"
 
 #include <errno.h>
@@ -118,17 +119,10 @@ struct error *checkpoint_metadata_decode(const char *text, size_t length, json_t
 
 struct error *checkpoint_path_to_directory(const char *path, char **out)
 {
-    const char *start = path;
-    if (strncmp(path, "file:", 5) == 0) {
-        start = path + 5;
-        if (strncmp(start, "//", 2) == 0)
-            start += 2;
-    } else if (strstr(path, "://") != NULL) {
-        return error_new(INVALID_ARGUMENT, "Could not find a file system implementation for the path %s: only file: is supported", path);
-    }
-    if (start[0] == '\0')
+    if (path[0] == '\0')
         return error_new(INVALID_ARGUMENT, "the path of the checkpoint or savepoint is empty");
-    char *directory = heap_strdup(start);
+    char *directory = NULL;
+    TRY(local_path_absolute(path, &directory));
     size_t length = strlen(directory);
     while (length > 1 && directory[length - 1] == '/')
         directory[--length] = '\0';

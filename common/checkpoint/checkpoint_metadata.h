@@ -18,7 +18,7 @@ char *checkpoint_metadata_encode(const json_t *metadata, size_t *length);
  * errors: CORRUPT, saying what is wrong, not where. */
 MUST_CHECK struct error *checkpoint_metadata_decode(const char *text, size_t length, json_t **out);
 
-/* "file:///a/b/", "file:/a/b", "/a/b/_metadata" -> "/a/b" (malloced). errors: INVALID_ARGUMENT for another scheme. */
+/* "file:///a/b/", "file:/a/b", "/a/b/_metadata" -> "/a/b" (malloced); relative paths become absolute. errors: as local_path_absolute */
 MUST_CHECK struct error *checkpoint_path_to_directory(const char *path, char **out);
 /* Reads and decodes the metadata behind a path as above; *directory (malloced, may be NULL) is where the files lie.
  * Blocks. errors: NOT_FOUND in Flink's words; CORRUPT; IO */

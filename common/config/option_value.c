@@ -3,6 +3,7 @@
 
 #include "common/base/check.h"
 #include "common/base/heap.h"
+#include "common/base/local_path.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -327,11 +328,27 @@ static struct error *check_bounds(const struct option_row *row, const struct opt
     return NULL;
 }
 
-static const char *without_scheme(const char *path)
+/* Where checkpoints go is told to the taskmanagers, whose working directories are other ones. */
+static bool is_for_others(enum option option)
 {
-    if (strncmp(path, "file://", 7) == 0)
-        return path + 7;
-    return strncmp(path, "file:/", 6) == 0 ? path + 5 : path;
+    return option == OPTION_CHECKPOINT_DIR || option == OPTION_SAVEPOINT_DIR;
+}
+
+static struct error *parse_path(enum option option, const char *text, char **out)
+{
+    const char *path;
+    struct error *err = local_path_parse(text, &path);
+    if (err == NULL && text[0] != '\0' && is_for_others(option))
+        return local_path_absolute(text, out);
+    if (err == NULL) {
+        *out = heap_strdup(path);
+        return NULL;
+    }
+    char *why = error_text(err);
+    error_free(err);
+    err = error_new(INVALID_CONFIG, "expected a path of the local file system: %s", why);
+    free(why);
+    return err;
 }
 
 struct error *option_value_parse(enum option option, const char *text, struct option_value *out)
@@ -341,15 +358,13 @@ struct error *option_value_parse(enum option option, const char *text, struct op
     if (row->type == OPTION_TYPE_ENUM) {
         TRY(parse_word(row->maximum, text));
     } else if (row->type == OPTION_TYPE_PATH) {
-        text = without_scheme(text);
-        const char *scheme = strstr(text, "://");
-        if (scheme != NULL)
-            return error_new(INVALID_CONFIG, "expected a path of the local file system, %.*s:// is not supported", (int)(scheme - text), text);
+        TRY(parse_path(option, text, &value.text));
     } else {
         TRY(parse_number(row->type, text, &value));
         TRY(check_bounds(row, &value));
     }
-    value.text = heap_strdup(text);
+    if (value.text == NULL)
+        value.text = heap_strdup(text);
     *out = value;
     return NULL;
 }

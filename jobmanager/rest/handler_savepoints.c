@@ -1,6 +1,7 @@
 /* Operations that run in the background and are polled: savepoints, stops, checkpoints on demand, disposals.
  * Thread: the loop. */
 #include "common/base/heap.h"
+#include "common/base/local_path.h"
 #include "common/fs/fs.h"
 #include "jobmanager/checkpoint_files.h"
 #include "jobmanager/rest/handlers.h"
@@ -40,15 +41,6 @@ static bool trigger_id_of(struct rest_request *request, const char *format, json
     return false;
 }
 
-/* "file:///a" -> "/a"; other schemes stay and fail where the directory is made. */
-static const char *plain_path(const char *path)
-{
-    if (path == NULL || strncmp(path, "file:", 5) != 0)
-        return path;
-    path += 5;
-    return strncmp(path, "//", 2) == 0 ? path + 2 : path;
-}
-
 static bool is_format_known(struct rest_request *request, const char *format_name, const char *type)
 {
     static const char *const known[] = {"CANONICAL", "NATIVE", "DEFAULT"};
@@ -75,7 +67,11 @@ struct triggering {
 static struct error *make_target(void *argument)
 {
     struct triggering *triggering = argument;
-    return fs_make_directories(triggering->directory);
+    char *path = NULL;
+    TRY(local_path_absolute(triggering->directory, &path));
+    free(triggering->directory);
+    triggering->directory = path;
+    return fs_make_directories(path);
 }
 
 /* Takes err and argument. */
@@ -114,7 +110,7 @@ static void trigger(struct jobmanager *jobmanager, struct rest_request *request,
         enum operation_kind operation_kind = kind == CHECKPOINT_KIND_CHECKPOINT ? OPERATION_CHECKPOINT : OPERATION_SAVEPOINT;
         operations_start(&jobmanager->operations, trigger_id, job, operation_kind, jobmanager_now_ms(jobmanager));
         struct triggering *triggering = heap_new(struct triggering);
-        *triggering = (struct triggering){jobmanager, job, trigger_id, kind, directory != NULL ? heap_strdup(plain_path(directory)) : NULL,
+        *triggering = (struct triggering){jobmanager, job, trigger_id, kind, directory != NULL ? heap_strdup(directory) : NULL,
                                           cancel_job};
         const struct job *known = coordinator_job(jobmanager->coordinator, job);
         if (directory != NULL && known != NULL && !job_state_is_terminal(known->state))

@@ -1,15 +1,17 @@
-/* Base library: errors, bytes, ids, hash map, CRC-32C. */
+/* Base library: errors, bytes, ids, local paths, hash map, CRC-32C. */
 #include "common/base/bytes.h"
 #include "common/base/crc32c.h"
 #include "common/base/error.h"
 #include "common/base/hash_map.h"
 #include "common/base/id.h"
+#include "common/base/local_path.h"
 #include "common/base/str_buf.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 START_TEST(error_chain_text)
 {
@@ -55,6 +57,35 @@ START_TEST(id_parses_exactly_32_hex_digits)
 }
 END_TEST
 
+static void expect_path(const char *text, const char *wanted)
+{
+    char *path = NULL;
+    struct error *err = local_path_absolute(text, &path);
+    ck_assert_ptr_null(err);
+    ck_assert_str_eq(path, wanted);
+    free(path);
+}
+
+START_TEST(local_paths_are_absolute)
+{
+    const char *const refused[] = {"s3://bucket/a", "hdfs://n:9000/a", "file://tmp/a", "file:", ""};
+    expect_path("/a b/%20/\xc3\xbc", "/a b/%20/\xc3\xbc");
+    expect_path("file:///a", "/a");
+    expect_path("file:/a", "/a");
+    ck_assert_int_eq(chdir("/proc"), 0);
+    expect_path("a/b", "/proc/a/b");
+    expect_path("file:a", "/proc/a");
+    ck_assert_int_eq(chdir("/"), 0);
+    expect_path("a", "/a");
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        char *path = NULL;
+        struct error *err = local_path_absolute(refused[i], &path);
+        ck_assert_msg(err != NULL && path == NULL, "%s", refused[i]);
+        error_free(err);
+    }
+}
+END_TEST
+
 START_TEST(hash_map_keeps_what_is_put)
 {
     struct hash_map map = {0};
@@ -87,6 +118,7 @@ int main(void)
     tcase_add_test(tcase, error_chain_text);
     tcase_add_test(tcase, bytes_round_trip_and_short_read);
     tcase_add_test(tcase, id_parses_exactly_32_hex_digits);
+    tcase_add_test(tcase, local_paths_are_absolute);
     tcase_add_test(tcase, hash_map_keeps_what_is_put);
     tcase_add_test(tcase, crc32c_known_vectors);
     return run_suite(suite);

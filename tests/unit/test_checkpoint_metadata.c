@@ -102,6 +102,7 @@ START_TEST(what_is_not_there_is_named)
                  "Cannot find checkpoint or savepoint file/directory '/tmp/no-such-savepoint' on file system 'file'.");
     expect_error(checkpoint_metadata_read(directory, NULL, &read), ERR_NOT_FOUND, "Cannot find meta data file '_metadata' in directory");
     expect_error(checkpoint_metadata_read("s3://bucket/a", NULL, &read), ERR_INVALID_ARGUMENT, "only file: is supported");
+    expect_error(checkpoint_metadata_read("file://tmp/a", NULL, &read), ERR_INVALID_ARGUMENT, "Did you forget a slash?");
     json_t *metadata = json_object();
     expect_error(checkpoint_metadata_write("/proc/nosuch", metadata), ERR_NOT_FOUND, "/proc/nosuch");
     json_decref(metadata);

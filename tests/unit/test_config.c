@@ -100,7 +100,8 @@ START_TEST(bad_values_are_explained)
     expect_error(config_set(config, "state.backend.type", "heap", "-D"), "expected one of: hashmap");
     expect_error(config_set(config, "restart-strategy.exponential-delay.jitter-factor", "1.5", "-D"), "expected at most 1");
     expect_error(config_set(config, "taskmanager.data.port", "50200-50100", "-D"), "expected a port");
-    expect_error(config_set(config, "state.checkpoints.dir", "s3://bucket/x", "-D"), "s3:// is not supported");
+    expect_error(config_set(config, "state.checkpoints.dir", "s3://bucket/x", "-D"), "s3://bucket/x: only file: is supported");
+    expect_error(config_set(config, "state.savepoints.dir", "file://tmp/x", "-D"), "The correct path would be 'file:///tmp/x'");
     expect_error(config_set_assignment(config, "nothing"), "expected key=value");
 }
 END_TEST
@@ -123,6 +124,12 @@ START_TEST(values_are_typed)
     ck_assert_int_eq(config_ms(config, OPTION_HEARTBEAT_INTERVAL), 200);
     ck_assert_str_eq(config_text(config, OPTION_CHECKPOINT_DIR), "/tmp/cp");
     ck_assert_str_eq(config_raw(config, "execution.checkpointing.dir"), "/tmp/cp");
+    char *directory = getcwd(NULL, 0);
+    size_t length = strlen(directory);
+    ck_assert_ptr_null(config_set_assignment(config, "state.savepoints.dir=./sp"));
+    ck_assert(strncmp(config_text(config, OPTION_SAVEPOINT_DIR), directory, length) == 0);
+    ck_assert_str_eq(config_text(config, OPTION_SAVEPOINT_DIR) + length, "/./sp");
+    free(directory);
     ck_assert(config_is(config, OPTION_CHECKPOINT_MODE, "AT_LEAST_ONCE"));
     ck_assert(!config_is(config, OPTION_CHECKPOINT_MODE, "EXACTLY_ONCE"));
     ck_assert(config_is(config, OPTION_RESTART_STRATEGY, "fixed-delay"));

@@ -707,6 +707,11 @@ START_TEST(operations_are_polled)
     expect(&fixture, "POST", savepoints, "{\"target-directory\": \"/proc/nosuch\", \"triggerId\": \"00000000000000000000000000000003\"}",
            202, "request-id");
     expect_result(&fixture, status, "Failed to create savepoint directory at /proc/nosuch");
+    free(status);
+    status = heap_printf("%s/savepoints/00000000000000000000000000000005", base);
+    expect(&fixture, "POST", savepoints, "{\"target-directory\": \"s3://bucket/a\", \"triggerId\": \"00000000000000000000000000000005\"}",
+           202, "request-id");
+    expect_result(&fixture, status, "Could not find a file system implementation for the path s3://bucket/a");
     struct answer answer = ask(&fixture, "POST", "/savepoint-disposal", "{\"savepoint-path\": \"/tmp/no-such-savepoint\"}");
     char *disposal = heap_printf("/savepoint-disposal/%s", json_string_value(json_object_get(answer.json, "request-id")));
     expect_result(&fixture, disposal, EX_FLINK ": Could not dispose savepoint /tmp/no-such-savepoint.\\nCaused by: " EX_FILE ": Cannot find");
