@@ -6,6 +6,7 @@
 #include "common/base/check.h"
 #include "common/base/heap.h"
 #include "common/columnar/batch_builder.h"
+#include "common/rpc/frame.h"
 #include "taskmanager/net/partitioner.h"
 
 #include <string.h>
@@ -14,6 +15,10 @@
 #define PIECE_ROWS_MIN 256
 /* Out-of-line text that a coalescing builder may gather: bounds the size of a batch. */
 #define BUILDER_TEXT_BYTES_MAX (256u * 1024u)
+/* What goes to another process goes as one frame, whose receiver takes no larger ones. A row cannot be cut; around it a frame has a
+ * few words a column. */
+#define REMOTE_BATCH_BYTES_MAX (FRAME_BODY_BYTES_DATA / 2)
+#define REMOTE_ROW_BYTES_MAX (FRAME_BODY_BYTES_DATA - (256u << 10))
 
 struct result_channel {
     struct channel *channel;
@@ -83,7 +88,7 @@ bool result_partition_has_unflushed(const struct result_partition *partition)
 }
 
 /* Takes batch. */
-static struct error *partition_push(struct result_partition *partition, struct result_channel *target, struct batch *batch)
+static struct error *push_whole(struct result_partition *partition, struct result_channel *target, struct batch *batch, size_t bytes)
 {
     if (!channel_has_room(target->channel) && !partition->is_overdrawing) {
         struct error *err = partition->host.wait_for_room(partition->host.arg, target->channel);
@@ -92,12 +97,33 @@ static struct error *partition_push(struct result_partition *partition, struct r
             return err;
         }
     }
-    size_t bytes = batch_size_bytes(batch);
     atomic_fetch_add_explicit(&partition->counts.rows, batch->row_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&partition->counts.bytes, bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&partition->counts.batches, 1, memory_order_relaxed);
     channel_push(target->channel, (struct element){.type = ELEMENT_BATCH, .as.rows = {.batch = batch, .bytes = bytes}});
     return NULL;
+}
+
+/* Takes batch, which may be too large for a frame: then in halves, and these again. */
+static struct error *partition_push(struct result_partition *partition, struct result_channel *target, struct batch *batch)
+{
+    size_t bytes = batch_size_bytes(batch);
+    uint32_t count = batch->row_count, half = count / 2;
+    if (!target->channel->is_remote || bytes <= REMOTE_BATCH_BYTES_MAX || (count == 1 && bytes <= REMOTE_ROW_BYTES_MAX))
+        return push_whole(partition, target, batch, bytes);
+    struct batch *first = half > 0 ? batch_slice(batch, 0, half) : NULL;
+    struct batch *rest = half > 0 ? batch_slice(batch, half, count - half) : NULL;
+    batch_unref(batch);
+    if (half == 0)
+        return error_with_hint(error_new(TOO_LARGE, "a row of %zu bytes is too large to be sent to another taskmanager: %u are the most", bytes,
+                                         REMOTE_ROW_BYTES_MAX),
+                               "pass on less of it, or chain the operators between which it goes");
+    struct error *err = partition_push(partition, target, first);
+    if (err != NULL) {
+        batch_unref(rest);
+        return err;
+    }
+    return partition_push(partition, target, rest);
 }
 
 static struct error *channel_flush(struct result_partition *partition, struct result_channel *target)

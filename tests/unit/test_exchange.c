@@ -1,6 +1,8 @@
 /* Partitioners and result partitions: where rows go, in which order, in which batches, and what is copied. */
 #include "common/base/heap.h"
 #include "common/columnar/batch_builder.h"
+#include "common/columnar/batch_codec.h"
+#include "common/rpc/frame.h"
 #include "taskmanager/net/partitioner.h"
 #include "taskmanager/net/result_partition.h"
 #include "tests/unit/run_suite.h"
@@ -285,6 +287,55 @@ START_TEST(full_channel_is_waited_for)
 }
 END_TEST
 
+static struct batch *long_rows(uint32_t count, size_t text_bytes)
+{
+    struct batch_builder *builder = batch_builder_create(schema, count, false);
+    char *text = heap_alloc(text_bytes);
+    memset(text, 'x', text_bytes);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = batch_builder_add_row(builder);
+        batch_builder_int64s(builder, 0)[row] = i;
+        batch_builder_set_valid(builder, 0, row);
+        batch_builder_set_text(builder, 1, row, text, text_bytes);
+    }
+    free(text);
+    struct batch *batch = batch_builder_finish(builder);
+    batch_builder_destroy(builder);
+    return batch;
+}
+
+/* A batch of long rows was once one frame, which the receiver refused: the job failed, and failed again. */
+START_TEST(no_batch_is_too_large_for_a_frame)
+{
+    struct fixture fixture;
+    struct element element;
+    open_partition(&fixture, PARTITION_REBALANCE, 1);
+    fixture.channels[0]->is_remote = true;
+    emit(&fixture, long_rows(300, 100000));
+    int64_t next = 0;
+    while (pop(fixture.channels[0], &element)) {
+        const struct batch *batch = element.as.rows.batch;
+        struct bytes_writer body = {0};
+        batch_encode(batch, &body);
+        ck_assert_uint_le(body.length, FRAME_BODY_BYTES_DATA - 64);
+        bytes_writer_finish(&body);
+        for (uint32_t i = 0; i < batch->row_count; i++)
+            must(value_of(batch, i) == next++);
+        element_finish(&element);
+    }
+    ck_assert_int_eq(next, 300);
+    emit(&fixture, long_rows(1, FRAME_BODY_BYTES_DATA - (300u << 10)));
+    struct chain_output *output = result_partition_output(fixture.partition);
+    struct error *err = output->emit(output, long_rows(2, FRAME_BODY_BYTES_DATA));
+    ck_assert_ptr_nonnull(err);
+    ck_assert_int_eq(err->code, ERR_TOO_LARGE);
+    error_free(err);
+    fixture.channels[0]->is_remote = false; /* a reference has no size */
+    emit(&fixture, long_rows(1, FRAME_BODY_BYTES_DATA));
+    close_partition(&fixture);
+}
+END_TEST
+
 START_TEST(topology_is_the_same_from_both_ends)
 {
     for (uint32_t producers = 1; producers <= 9; producers++)
@@ -314,6 +365,7 @@ int main(void)
     tcase_add_test(exchange, small_pieces_are_coalesced);
     tcase_add_test(exchange, events_flush_and_follow_their_rows);
     tcase_add_test(exchange, full_channel_is_waited_for);
+    tcase_add_test(exchange, no_batch_is_too_large_for_a_frame);
     tcase_add_test(exchange, topology_is_the_same_from_both_ends);
     suite_add_tcase(suite, exchange);
     return run_suite(suite);
