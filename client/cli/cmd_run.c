@@ -42,11 +42,21 @@ static struct error *add_parallelism(const struct cli_command *command, json_t *
     return NULL;
 }
 
+/* What cannot be sent must not be left out: the job would start without its state. */
+static struct error *add_savepoint_path(const char *path, json_t *request)
+{
+    if (path[0] == '\0')
+        return error_new(INVALID_ARGUMENT, "The path of the savepoint to start from is empty.");
+    if (json_object_set_new(request, "savepointPath", json_string(path)) != 0)
+        return error_new(INVALID_ARGUMENT, "The savepoint path \"%s\" is not UTF-8.", path);
+    return NULL;
+}
+
 static struct error *add_savepoint(const struct cli_command *command, json_t *request)
 {
     const char *mode = command->is_given[CLI_CLAIM_MODE] ? command->values[CLI_CLAIM_MODE] : command->values[CLI_RESTORE_MODE];
     if (command->is_given[CLI_FROM_SAVEPOINT])
-        json_object_set_new(request, "savepointPath", json_string(command->values[CLI_FROM_SAVEPOINT]));
+        TRY(add_savepoint_path(command->values[CLI_FROM_SAVEPOINT], request));
     if (command->is_given[CLI_ALLOW_NON_RESTORED])
         json_object_set_new(request, "allowNonRestoredState", json_true());
     if (mode == NULL)
@@ -72,8 +82,10 @@ static struct error *make_request(const struct cli_command *command, struct id j
             goto fail;
         }
     }
-    if (command->is_given[CLI_ENTRY])
-        json_object_set_new(request, "entryClass", json_string(command->values[CLI_ENTRY]));
+    if (command->is_given[CLI_ENTRY] && json_object_set_new(request, "entryClass", json_string(command->values[CLI_ENTRY])) != 0) {
+        err = error_new(INVALID_ARGUMENT, "The function name \"%s\" is not UTF-8.", command->values[CLI_ENTRY]);
+        goto fail;
+    }
     if (json_object_size(command->properties) > 0)
         json_object_set(request, "flinkConfiguration", command->properties);
     TRY_GOTO(fail, add_parallelism(command, request));
@@ -109,6 +121,7 @@ static struct error *program_failure(struct error *err)
 
 /* ---- steps ---- */
 
+/* *out: the program's id as a part of paths. */
 static struct error *upload(struct rest_client *client, const char *file, char **out)
 {
     json_t *answer = NULL;
@@ -116,7 +129,7 @@ static struct error *upload(struct rest_client *client, const char *file, char *
     const char *name = json_string_value(json_object_get(answer, "filename"));
     const char *slash = name != NULL ? strrchr(name, '/') : NULL;
     if (name != NULL)
-        *out = heap_strdup(slash != NULL ? slash + 1 : name);
+        *out = rest_escape(slash != NULL ? slash + 1 : name);
     json_decref(answer);
     return name != NULL ? NULL : error_new(PROTOCOL, "the server answered the upload without a filename");
 }

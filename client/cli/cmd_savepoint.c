@@ -32,6 +32,9 @@ static struct error *savepoint_format(const struct cli_command *command, const c
 /* POST body to /jobs/<id>/<what>; *path: where to ask for the outcome (malloced). *trigger: copied id (malloced). */
 static struct error *trigger(struct rest_client *client, struct id job, const char *what, const char *status_of, json_t *body, char **path, char **id)
 {
+    /* Without the body the savepoint would go to the cluster's directory. */
+    if (body == NULL)
+        return error_new(INVALID_ARGUMENT, "The savepoint directory is not UTF-8.");
     char *url = heap_printf("/jobs/%s/%s", id_format(job).hex, what);
     json_t *answer = NULL;
     struct error *err = rest_call(client, "POST", url, body, &answer);

@@ -153,6 +153,14 @@ void rest_client_destroy(struct rest_client *client)
     free(client);
 }
 
+char *rest_escape(const char *text)
+{
+    char *escaped = curl_easy_escape(NULL, text, 0);
+    char *copy = heap_strdup(escaped != NULL ? escaped : text);
+    curl_free(escaped);
+    return copy;
+}
+
 static bool is_noise(const char *line, size_t length)
 {
     static const char *const begins[] = {"\tat ", "\t... ", "<Exception on server side:", "End of exception on server side>"};

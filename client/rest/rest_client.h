@@ -49,6 +49,8 @@ MUST_CHECK struct error *rest_call(struct rest_client *client, const char *metho
 /* POST of a file as multipart form data, part name "jarfile". */
 MUST_CHECK struct error *rest_upload(struct rest_client *client, const char *path, const char *file, json_t **out);
 
+/* text as one segment of a path: percent-encoded, malloced. */
+char *rest_escape(const char *text);
 /* Text of a Java throwable without its "\tat …" and "\t... n more" lines; malloced. Also for failure causes in answers. */
 char *rest_strip_frames(const char *text);
 

@@ -361,6 +361,13 @@ START_TEST(run_uploads_runs_and_waits)
         {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"}};
     expect("run -d -s /tmp/s -n -p 2 -c other -D a=b " FIXED " /etc/passwd --event-time -d", detached, COUNT(detached), 0,
            "Job has been submitted with JobID " JOB "\n", "");
+    /* A name that is no part of a path as it stands. */
+    static const struct reply odd_name[] = {
+        {"POST /v1/jars/upload", 200, "{\"filename\":\"/tmp/u/5_my j\xc3\xb6""b%41#?.so\",\"status\":\"success\"}"},
+        {"POST /v1/jars/5_my%20j%C3%B6b%2541%23%3F.so/run", 200, "{\"jobid\":\"" JOB "\"}"},
+        {"DELETE /v1/jars/5_my%20j%C3%B6b%2541%23%3F.so", 200, "{}"},
+        {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"}};
+    expect("run -d " FIXED " /etc/passwd", odd_name, COUNT(odd_name), 0, "Job has been submitted with JobID " JOB "\n", "");
     static const struct reply attached[] = {
         UPLOADED, DELETED, {RUN, 200, "{\"jobid\":\"" JOB "\"}"},
         {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"INITIALIZING\"}"}, {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"},
@@ -419,6 +426,9 @@ START_TEST(run_explains_failures)
     expect("run", NULL, 0, 1, "Java program should be specified a JAR file." USE_HELP, "");
     expect("run -d /tmp/no-such.so", NULL, 0, 1,
            "Could not get job jar and dependencies from JAR file: JAR file does not exist: /tmp/no-such.so" USE_HELP, "");
+    /* An unset variable in a script: the job must not start without its state. */
+    expect("run -d -s= /etc/passwd", NULL, 0, 1, "The path of the savepoint to start from is empty." USE_HELP, "");
+    expect("run -d -s /tmp/\xff /etc/passwd", NULL, 0, 1, "The savepoint path \"/tmp/\xff\" is not UTF-8." USE_HELP, "");
     expect("run -p zero /etc/passwd", NULL, 0, 1, "The parallelism must be a positive number: zero" USE_HELP, "");
 }
 END_TEST
