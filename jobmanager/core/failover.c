@@ -131,7 +131,7 @@ void job_fail(struct turn *turn, struct job *job, struct execution *execution, c
 {
     if (execution != NULL)
         execution_set_state(turn, execution, EXECUTION_FAILED, text);
-    if (job->state != JOB_RUNNING) /* the attempt is already being ended */
+    if (job->state != JOB_RUNNING || job->is_finish_announced) /* the attempt is already being ended */
         return;
     if (execution == NULL)
         turn_log(turn, LOG_INFO, "JobMaster", "Trying to recover from a global failure.\n%s", text);

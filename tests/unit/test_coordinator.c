@@ -610,6 +610,34 @@ START_TEST(finished_tasks_carry_their_state)
 }
 END_TEST
 
+/* The last state of all tasks is committed and they have ended: what becomes of a later checkpoint is nobody's failure any more. */
+START_TEST(a_job_that_has_finished_does_not_fail_over_a_checkpoint)
+{
+    json_t *config = checkpointed("1");
+    json_object_set_new(config, "execution.checkpointing.max-concurrent-checkpoints", json_string("2"));
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, config, &job);
+    tick_to(&f, NOW + 1000);
+    tick_to(&f, NOW + 2000);
+    ck_assert_uint_eq(job->pending.count, 2);
+    for (uint64_t id = 1; id <= 2; id++) {
+        ack(&f, job, 0, 0, id, 10, true);
+        ack(&f, job, 1, 0, id, 10, true);
+    }
+    written(&f, job, 1);
+    report(&f, job, 0, 0, EXECUTION_FINISHED, NULL);
+    report(&f, job, 1, 0, EXECUTION_FINISHED, NULL);
+    struct error *full = error_new(IO, "no space left on device");
+    struct event event = {.kind = EVENT_METADATA_WRITTEN, .metadata_written = {.job = job->id, .checkpoint = 2, .error = full}};
+    handle(&f, &event);
+    error_free(full);
+    ck_assert_int_eq(job->state, JOB_RUNNING);
+    runners_gone(&f, job);
+    ck_assert_int_eq(job->state, JOB_FINISHED);
+    fixture_finish(&f);
+}
+END_TEST
+
 /* Five producers and three consumers: 0; 1 and 2; 3 and 4. */
 START_TEST(rescale_consumers_start_after_their_own_producers)
 {
@@ -749,6 +777,7 @@ int main(void)
     tcase_add_test(tests, max_parallelism_may_not_change);
     tcase_add_test(tests, books_that_do_not_balance_are_named);
     tcase_add_test(tests, finished_tasks_carry_their_state);
+    tcase_add_test(tests, a_job_that_has_finished_does_not_fail_over_a_checkpoint);
     tcase_add_test(tests, rescale_consumers_start_after_their_own_producers);
     tcase_add_test(tests, cancel_keeps_or_deletes);
     tcase_add_test(tests, fixed_delay_gives_up);
