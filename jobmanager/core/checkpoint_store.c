@@ -84,7 +84,7 @@ static bool is_finalizing_any(const struct job *job)
     return false;
 }
 
-static bool is_pinned(const struct job *job, const char *directory)
+bool checkpoint_is_pinned(const struct job *job, const char *directory)
 {
     for (uint32_t i = 0; i < job->task_count; i++) {
         const struct execution *execution = job_subtask(job, i)->current;
@@ -103,7 +103,7 @@ static bool is_being_written(const struct job *job)
 
 void checkpoint_delete_directory(struct turn *turn, struct job *job, uint64_t checkpoint, const char *directory)
 {
-    if (!is_finalizing_any(job) && !is_pinned(job, directory) && !is_being_written(job)) {
+    if (!is_finalizing_any(job) && !checkpoint_is_pinned(job, directory) && !is_being_written(job)) {
         turn_delete(turn, job, checkpoint, directory);
         return;
     }
@@ -117,7 +117,7 @@ void checkpoint_run_deferred_deletes(struct turn *turn, struct job *job)
         return;
     for (size_t i = 0; i < job->deferred_deletes.count;) {
         struct deferred_delete *deferred = &job->deferred_deletes.items[i];
-        if (is_pinned(job, deferred->directory)) {
+        if (checkpoint_is_pinned(job, deferred->directory)) {
             i++;
             continue;
         }

@@ -257,12 +257,24 @@ void checkpoint_requested(struct turn *turn, const struct event *event)
     checkpoint_requests_run(turn, job);
 }
 
+/* Whether the job would recover from that directory, or has the last state of a finished task nowhere else. */
+static bool is_needed(const struct job *job, const char *path)
+{
+    if (job->initial_path != NULL && job->retained.count == 0 && strcmp(job->initial_path, path) == 0)
+        return true;
+    for (size_t i = 0; i < job->retained.count; i++) {
+        if (strcmp(job->retained.items[i]->directory, path) == 0)
+            return true;
+    }
+    return checkpoint_is_pinned(job, path);
+}
+
 void savepoint_dispose_requested(struct turn *turn, const struct event *event)
 {
     const char *path = without_scheme(event->dispose.path);
     for (size_t i = 0; i < turn->coordinator->jobs.count; i++) {
         const struct job *job = turn->coordinator->jobs.entries[i].value;
-        if (job_state_is_terminal(job->state) || job->initial_path == NULL || job->retained.count > 0 || strcmp(job->initial_path, path) != 0)
+        if (job_state_is_terminal(job->state) || !is_needed(job, path))
             continue;
         turn_answer(turn, job->id, event->dispose.trigger_id, CHECKPOINT_KIND_SAVEPOINT, 0, NULL,
                     error_new(CONFLICT, "Savepoint %s is what the running job %s would recover from: it can be disposed after the job's "

@@ -130,6 +130,8 @@ void checkpoint_unref(struct checkpoint *checkpoint);
 void checkpoint_forget_acks(struct checkpoint *checkpoint);
 /* Takes the place in the retained list by id; deletes what is beyond num-retained. */
 void checkpoint_retain(struct turn *turn, struct checkpoint *checkpoint);
+/* It holds the last state of a finished task of the attempt that runs. */
+bool checkpoint_is_pinned(const struct job *job, const char *directory);
 void checkpoint_delete_directory(struct turn *turn, struct job *job, uint64_t checkpoint, const char *directory);
 /* Deletes what finished tasks no longer pin. */
 void checkpoint_run_deferred_deletes(struct turn *turn, struct job *job);

@@ -638,6 +638,59 @@ START_TEST(a_job_that_has_finished_does_not_fail_over_a_checkpoint)
 }
 END_TEST
 
+static void trigger(struct fixture *f, struct job *job, enum checkpoint_kind kind)
+{
+    struct event event = {.kind = EVENT_TRIGGER,
+                          .trigger = {.job = job->id, .trigger_id = {{0x77, (uint8_t)kind}}, .kind = kind, .directory = "/s"}};
+    handle(f, &event);
+}
+
+static void dispose(struct fixture *f, const char *path)
+{
+    struct event event = {.kind = EVENT_SAVEPOINT_DISPOSE, .dispose = {.trigger_id = {{0x99}}, .path = path}};
+    handle(f, &event);
+}
+
+/* Neither the only copy of a finished task's state may be disposed, nor what the job would recover from. */
+START_TEST(savepoint_that_a_job_needs_is_not_disposed)
+{
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, checkpointed("1"), &job);
+    trigger(&f, job, CHECKPOINT_KIND_SAVEPOINT);
+    char *directory = heap_strdup(job->pending.items[0]->directory);
+    ack(&f, job, 0, 0, 1, 10, true);
+    ack(&f, job, 1, 0, 1, 10, false);
+    written(&f, job, 1);
+    dispose(&f, directory);
+    ck_assert_ptr_null(find_action(&f, ACTION_DELETE_DIRECTORY));
+    ck_assert_ptr_nonnull(find_action(&f, ACTION_REQUEST_FINISHED)->finished.error);
+    tick_to(&f, NOW + 1000);
+    ack(&f, job, 0, 0, 2, 10, true);
+    ack(&f, job, 1, 0, 2, 10, false);
+    written(&f, job, 2);
+    dispose(&f, directory); /* the checkpoint has a state of its own */
+    ck_assert_str_eq(find_action(&f, ACTION_DELETE_DIRECTORY)->delete_directory.directory, directory);
+    free(directory);
+
+    trigger(&f, job, CHECKPOINT_KIND_STOP);
+    directory = heap_strdup(job->pending.items[0]->directory);
+    ack(&f, job, 0, 0, 3, 10, false);
+    ack(&f, job, 1, 0, 3, 10, false);
+    written(&f, job, 3);
+    dispose(&f, directory);
+    ck_assert_ptr_null(find_action(&f, ACTION_DELETE_DIRECTORY));
+    ck_assert_str_eq(find_action(&f, ACTION_REQUEST_FINISHED)->finished.error_class, "org.apache.flink.runtime.checkpoint.CheckpointException");
+    report(&f, job, 0, 0, EXECUTION_FINISHED, NULL);
+    report(&f, job, 1, 0, EXECUTION_FINISHED, NULL);
+    runners_gone(&f, job);
+    ck_assert_int_eq(job->state, JOB_FINISHED);
+    dispose(&f, directory);
+    ck_assert_str_eq(find_action(&f, ACTION_DELETE_DIRECTORY)->delete_directory.directory, directory);
+    free(directory);
+    fixture_finish(&f);
+}
+END_TEST
+
 /* Five producers and three consumers: 0; 1 and 2; 3 and 4. */
 START_TEST(rescale_consumers_start_after_their_own_producers)
 {
@@ -778,6 +831,7 @@ int main(void)
     tcase_add_test(tests, books_that_do_not_balance_are_named);
     tcase_add_test(tests, finished_tasks_carry_their_state);
     tcase_add_test(tests, a_job_that_has_finished_does_not_fail_over_a_checkpoint);
+    tcase_add_test(tests, savepoint_that_a_job_needs_is_not_disposed);
     tcase_add_test(tests, rescale_consumers_start_after_their_own_producers);
     tcase_add_test(tests, cancel_keeps_or_deletes);
     tcase_add_test(tests, fixed_delay_gives_up);
