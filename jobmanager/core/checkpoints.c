@@ -490,9 +490,9 @@ void checkpoints_job_ended(struct turn *turn, struct job *job)
         checkpoint->metadata = NULL;
         checkpoint_unref(checkpoint);
     }
-    if (keeps) {
-        checkpoint_run_deferred_deletes(turn, job);
-    } else if (job->checkpoints.counts.total > 0 && job->settings.checkpoint_directory != NULL) {
+    /* Also where the rest goes: savepoints that failed, and one that was claimed, lie elsewhere. */
+    checkpoint_run_deferred_deletes(turn, job);
+    if (!keeps && job->checkpoints.counts.total > 0 && job->settings.checkpoint_directory != NULL) {
         struct id_text hex = id_format(job->id);
         char *directory = checkpoint_join_path(job->settings.checkpoint_directory, hex.hex);
         turn_delete(turn, job, 0, directory);
@@ -501,9 +501,6 @@ void checkpoints_job_ended(struct turn *turn, struct job *job)
     if (job->owns_initial && !keeps)
         turn_delete(turn, job, 0, job->initial_path);
     job->owns_initial = false;
-    for (size_t i = 0; i < job->deferred_deletes.count; i++)
-        free(job->deferred_deletes.items[i].directory);
-    vec_finish(&job->deferred_deletes);
     json_decref(job->initial_metadata);
     job->initial_metadata = NULL;
 }

@@ -691,6 +691,38 @@ START_TEST(savepoint_that_a_job_needs_is_not_disposed)
 }
 END_TEST
 
+/* The files of a failed savepoint that were kept for a finished task, and a claimed savepoint that could not go at once. */
+START_TEST(deletions_that_waited_are_done_at_the_end)
+{
+    json_t *config = checkpointed("1");
+    json_object_set_new(config, "execution.checkpointing.timeout", json_string("10 s"));
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, config, &job);
+    trigger(&f, job, CHECKPOINT_KIND_SAVEPOINT);
+    char *directory = heap_strdup(job->pending.items[0]->directory);
+    ack(&f, job, 0, 0, 1, 10, true);
+    tick_to(&f, NOW + 10000);
+    ck_assert_uint_eq(job->pending.count, 1); /* the savepoint has expired, a checkpoint has begun */
+    ck_assert_ptr_null(find_action(&f, ACTION_DELETE_DIRECTORY));
+    struct event cancel = {.kind = EVENT_JOB_CANCEL, .job_cancel = {.job = job->id}};
+    handle(&f, &cancel);
+    runners_gone(&f, job);
+    ck_assert_int_eq(job->state, JOB_CANCELED);
+    uint32_t savepoints = 0, jobs = 0;
+    for (size_t i = 0; i < f.actions.actions.count; i++) {
+        const struct action *action = &f.actions.actions.items[i];
+        if (action->kind != ACTION_DELETE_DIRECTORY)
+            continue;
+        savepoints += strcmp(action->delete_directory.directory, directory) == 0;
+        jobs += strcmp(action->delete_directory.directory, "/c/aa010000000000000000000000000000") == 0;
+    }
+    ck_assert_uint_eq(savepoints, 1);
+    ck_assert_uint_eq(jobs, 1);
+    free(directory);
+    fixture_finish(&f);
+}
+END_TEST
+
 /* Five producers and three consumers: 0; 1 and 2; 3 and 4. */
 START_TEST(rescale_consumers_start_after_their_own_producers)
 {
@@ -832,6 +864,7 @@ int main(void)
     tcase_add_test(tests, finished_tasks_carry_their_state);
     tcase_add_test(tests, a_job_that_has_finished_does_not_fail_over_a_checkpoint);
     tcase_add_test(tests, savepoint_that_a_job_needs_is_not_disposed);
+    tcase_add_test(tests, deletions_that_waited_are_done_at_the_end);
     tcase_add_test(tests, rescale_consumers_start_after_their_own_producers);
     tcase_add_test(tests, cancel_keeps_or_deletes);
     tcase_add_test(tests, fixed_delay_gives_up);
