@@ -108,7 +108,7 @@ struct error *task_begin_checkpoint(struct task *task, struct barrier barrier)
     }
     if (barrier.kind == BARRIER_DRAIN && barrier.checkpoint_id > task->last_checkpoint_id) {
         struct error *err = task_end_data(task, true);
-        if (err != NULL || task->is_finished) {
+        if (err != NULL) {
             barrier_finish(&barrier);
             return err;
         }

@@ -196,8 +196,6 @@ struct error *task_end_data(struct task *task, bool is_drain)
     TRY(operator_chain_end_input(task->chain, is_drain));
     TRY(task_broadcast(task, (struct element){.type = ELEMENT_END_OF_DATA}));
     task->is_data_ended = true;
-    if (!task->options.checkpointing_enabled)
-        return task_finish_partitions(task);
     return NULL;
 }
 
@@ -342,6 +340,9 @@ static struct error *task_step(struct task *task)
     if (operator_chain_is_holding(task->chain))
         return task_resume(task);
     if (!task_has_input(task)) {
+        /* Without checkpoints there is no last one to wait for. */
+        if (!task->options.checkpointing_enabled)
+            return task_finish_partitions(task);
         task_sleep(task, TASK_TIME_IDLE, -1);
         return NULL;
     }
