@@ -1,5 +1,5 @@
 /* Timers: a state table of (key, time) entries per time domain, and a binary heap over them. The table decides what exists;
- * the heap may hold times whose entry is gone (deleted timers), they are skipped when they come up.
+ * the heap may hold times whose entry is gone (deleted timers), they are skipped when they come up, or when they are too many.
  * Thread: task. Owner: the operator. */
 #include "taskmanager/time/timer_service.h"
 
@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define KEY_INLINE_MAX 16
+/* So many deleted timers may stay in a heap beside those that exist. */
+#define GONE_KEPT 64
 
 struct timer {
     int64_t time;
@@ -87,6 +89,38 @@ static struct timer queue_pop(struct timer_queue *queue)
     return top;
 }
 
+static void queue_clear(struct timer_queue *queue)
+{
+    for (size_t i = 0; i < queue->heap.count; i++)
+        timer_finish(&queue->heap.items[i]);
+    vec_clear(&queue->heap);
+}
+
+/* The heap of an empty queue, from its table. */
+static void queue_rebuild(struct timer_queue *queue)
+{
+    struct state_iterator iterator;
+    const struct state_entry *entry;
+    state_iterator_init(&iterator, queue->table);
+    while (state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {
+        int64_t time;
+        if (entry->namespace_length != sizeof time)
+            continue;
+        memcpy(&time, state_entry_namespace(entry), sizeof time);
+        queue_push(queue, &(struct state_key){state_entry_key(entry), entry->key_length, entry->key_group, entry->hash}, time);
+    }
+    state_iterator_finish(&iterator);
+}
+
+/* Timers that are set and deleted before their time (timeouts) would fill the heap: once most of it is gone, it is made anew. */
+static void queue_trim(struct timer_queue *queue)
+{
+    if (queue->heap.count / 2 <= state_table_entry_count(queue->table) + GONE_KEPT)
+        return;
+    queue_clear(queue);
+    queue_rebuild(queue);
+}
+
 /* ---- the service ---- */
 
 struct timer_service *timer_service_create(struct schema *key_schema, uint32_t key_group_first, uint32_t key_group_last)
@@ -109,8 +143,7 @@ void timer_service_destroy(struct timer_service *service)
         return;
     for (int domain = 0; domain < TIMER_DOMAIN_COUNT; domain++) {
         struct timer_queue *queue = &service->queues[domain];
-        for (size_t i = 0; i < queue->heap.count; i++)
-            timer_finish(&queue->heap.items[i]);
+        queue_clear(queue);
         vec_finish(&queue->heap);
         timer_finish(&queue->popped);
         state_table_destroy(queue->table);
@@ -129,7 +162,9 @@ void timer_service_register(struct timer_service *service, enum timer_domain dom
 
 void timer_service_delete(struct timer_service *service, enum timer_domain domain, const struct state_key *key, int64_t time)
 {
-    state_table_remove(service->queues[domain].table, key->key_group, key->hash, key->bytes, key->length, &time, sizeof time);
+    struct timer_queue *queue = &service->queues[domain];
+    if (state_table_remove(queue->table, key->key_group, key->hash, key->bytes, key->length, &time, sizeof time))
+        queue_trim(queue);
 }
 
 bool timer_service_pop(struct timer_service *service, enum timer_domain domain, int64_t until, struct state_key *key, int64_t *time)
@@ -159,21 +194,6 @@ void timer_service_snapshot(struct timer_service *service, struct snapshot *snap
     for (int domain = 0; domain < TIMER_DOMAIN_COUNT; domain++)
         if (state_table_entry_count(service->queues[domain].table) > 0)
             snapshot_add_table(snapshot, timer_state_names[domain], service->queues[domain].table, NULL);
-}
-
-static void queue_rebuild(struct timer_queue *queue)
-{
-    struct state_iterator iterator;
-    const struct state_entry *entry;
-    state_iterator_init(&iterator, queue->table);
-    while (state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {
-        int64_t time;
-        if (entry->namespace_length != sizeof time)
-            continue;
-        memcpy(&time, state_entry_namespace(entry), sizeof time);
-        queue_push(queue, &(struct state_key){state_entry_key(entry), entry->key_length, entry->key_group, entry->hash}, time);
-    }
-    state_iterator_finish(&iterator);
 }
 
 struct error *timer_service_restore(struct timer_service *service, struct restored_state *state)

@@ -5,6 +5,7 @@
 #include "common/base/clock.h"
 #include "millrace/function.h"
 #include "taskmanager/task/books.h"
+#include "taskmanager/time/timer_service.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
@@ -502,6 +503,32 @@ START_TEST(processing_timers_fire_at_once_when_overdue)
 }
 END_TEST
 
+/* A timeout that each row moves on: what was deleted must not be kept until its time comes. */
+START_TEST(deleted_timers_take_no_room)
+{
+    enum { TIMERS = 1000 };
+    struct timer_service *timers = timer_service_create(NULL, 0, 0);
+    struct state_key key = {"a key that is not kept inline", 29, 0, 7}, popped;
+    int64_t time;
+    for (int round = 0; round < 2; round++) {
+        for (int64_t at = 1; at <= TIMERS; at++) {
+            timer_service_register(timers, TIMER_EVENT, &key, at);
+            timer_service_register(timers, TIMER_EVENT, &key, 5000);
+            timer_service_delete(timers, TIMER_EVENT, &key, at);
+            if (at % 2 == 0)
+                timer_service_delete(timers, TIMER_EVENT, &key, 5000);
+        }
+        ck_assert_int_gt(timer_service_next(timers, TIMER_EVENT), TIMERS - 200); /* of the deleted ones only the last may be left */
+        timer_service_register(timers, TIMER_EVENT, &key, 2 * TIMERS);
+        ck_assert(timer_service_pop(timers, TIMER_EVENT, INT64_MAX, &popped, &time));
+        ck_assert_int_eq(time, 2 * TIMERS);
+        ck_assert_mem_eq(popped.bytes, key.bytes, key.length);
+        ck_assert(!timer_service_pop(timers, TIMER_EVENT, INT64_MAX, &popped, &time));
+    }
+    timer_service_destroy(timers);
+}
+END_TEST
+
 /* ---- two inputs ---- */
 
 START_TEST(co_process_joins_and_takes_the_lower_watermark)
@@ -657,6 +684,7 @@ int main(void)
     tcase_add_test(tcase, state_of_every_kind_survives_rescaling);
     tcase_add_test(tcase, event_timers_fire_in_order_and_survive);
     tcase_add_test(tcase, processing_timers_fire_at_once_when_overdue);
+    tcase_add_test(tcase, deleted_timers_take_no_room);
     tcase_add_test(tcase, co_process_joins_and_takes_the_lower_watermark);
     tcase_add_test(tcase, assign_timestamps_makes_its_own_watermarks);
     tcase_add_test(tcase, a_chain_passes_rows_by_direct_calls);
