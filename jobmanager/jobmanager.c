@@ -36,10 +36,10 @@ static void on_tick(uv_timer_t *timer);
 static void arm_tick(struct jobmanager *jobmanager)
 {
     int64_t deadline = coordinator_next_deadline_ms(jobmanager->coordinator);
-    if (deadline == jobmanager->tick_at_ms)
+    if (deadline == jobmanager->tick_at_ms || jobmanager->is_stopping) /* the timer waits for the end then: jobmanager_stop */
         return;
     jobmanager->tick_at_ms = deadline;
-    if (deadline == INT64_MAX || jobmanager->is_stopping) {
+    if (deadline == INT64_MAX) {
         uv_timer_stop(&jobmanager->tick);
         return;
     }

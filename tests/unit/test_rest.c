@@ -867,6 +867,20 @@ START_TEST(words_are_split_as_in_a_shell)
 }
 END_TEST
 
+/* A pool thread may answer while connections are still being closed: what the core then wants to be woken for does not matter any more. */
+START_TEST(an_event_after_the_stop_does_not_hold_it_up)
+{
+    struct fixture fixture;
+    setup(&fixture);
+    stopping = &fixture;
+    jobmanager_stop(fixture.jobmanager, on_stopped);
+    register_taskmanager(&fixture);
+    uv_run(&fixture.loop, UV_RUN_DEFAULT); /* ends when nothing is left to wait for */
+    ck_assert(fixture.is_stopped);
+    teardown(&fixture);
+}
+END_TEST
+
 int main(void)
 {
     curl_global_init(CURL_GLOBAL_ALL);
@@ -886,6 +900,7 @@ int main(void)
     tcase_add_test(tcase, a_second_submission_answers_with_the_first);
     tcase_add_test(tcase, strangers_do_no_harm);
     tcase_add_test(tcase, words_are_split_as_in_a_shell);
+    tcase_add_test(tcase, an_event_after_the_stop_does_not_hold_it_up);
     suite_add_tcase(suite, tcase);
     int status = run_suite(suite);
     curl_global_cleanup();
