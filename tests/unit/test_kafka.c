@@ -4,6 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/str_buf.h"
+#include "tests/support/chain_harness.h"
 #include "tests/support/kafka_topic.h"
 #include "tests/support/local_job.h"
 #include "tests/unit/run_suite.h"
@@ -338,6 +339,67 @@ START_TEST(survives_a_broker_that_goes_and_comes)
     no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
     local_job_destroy(job);
     check_rows(200, true);
+}
+END_TEST
+
+/* The source of topics in-* alone, polled by hand. */
+static json_t *alone_graph(void)
+{
+    json_t *options = json_pack("{s:{s:s},s:s,s:{s:s},s:i,s:{s:s,s:s},s:{s:s,s:i,s:s}}", "properties", "bootstrap.servers", servers, "topic_pattern",
+                                "in-.*", "startup", "mode", "earliest", "discovery_interval_ms", 100, "format", "type", "json", "timestamp_format",
+                                "epoch-millis", "watermark", "strategy", "ascending", "idle_timeout_ms", 300, "column", "t");
+    return json_pack("[{s:s,s:s,s:s,s:i,s:o,s:o},{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]}]", "name", "source", "type", "kafka-source", "uid",
+                     "source", "parallelism", 1, "options", options, "schema", json_loads(SCHEMA, 0, NULL), "name", "sink", "type",
+                     "blackhole-sink", "parallelism", 7, "options", "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning",
+                     "REBALANCE");
+}
+
+static size_t split_count(struct chain_harness *chain)
+{
+    json_t *metrics = operator_chain_metrics(chain->chain);
+    size_t count = json_array_size(json_object_get(json_array_get(metrics, 0), "splits"));
+    json_decref(metrics);
+    return count;
+}
+
+/* Polls, a row at a time, so that there is always more to read. */
+static void poll_rows(struct chain_harness *chain, int count)
+{
+    struct timespec pause = {.tv_nsec = 1000000};
+    enum source_status status;
+    for (int i = 0; i < count; i++) {
+        no_error(operator_chain_poll(chain->chain, 1, &status));
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* A source that always had more to read looked at nothing else: a partition at its end held back the time of all, and new ones were not read. */
+START_TEST(a_busy_source_sees_ends_and_new_partitions)
+{
+    enum { ROWS = 30000 };
+    struct chain_harness chain;
+    rd_kafka_mock_topic_create(cluster, "in-a", PARTITIONS, 1);
+    for (int i = 0; i < ROWS; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "{\"t\":%d,\"n\":%d}", 1000 + i, i);
+        produce_text("in-a", 0, text);
+    }
+    ck_assert_int_eq(rd_kafka_flush(producer, TIMEOUT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+    json_t *graph = alone_graph();
+    chain_harness_init(&chain, graph, 0, 0, NULL);
+    const json_t *rows = chain.collectors[0].rows;
+    for (int i = 0; i < 200 && json_array_size(rows) < 200; i++)
+        poll_rows(&chain, 100);
+    ck_assert_int_ge((int)json_array_size(rows), 200);
+    ck_assert_uint_eq(split_count(&chain), PARTITIONS);
+    rd_kafka_mock_topic_create(cluster, "in-b", 1, 1);
+    for (int i = 0; i < 200 && (split_count(&chain) == PARTITIONS || chain.collectors[0].watermark == TIME_MIN); i++)
+        poll_rows(&chain, 100);
+    ck_assert_int_lt((int)json_array_size(rows), ROWS);
+    ck_assert_uint_eq(split_count(&chain), PARTITIONS + 1);
+    ck_assert_int_gt(chain.collectors[0].watermark, TIME_MIN);
+    chain_harness_finish(&chain);
+    json_decref(graph);
 }
 END_TEST
 
@@ -679,6 +741,7 @@ int main(void)
     tcase_add_test(tcase, malformed_is_skipped_and_counted);
     tcase_add_test(tcase, malformed_goes_to_the_dead_letter_topic);
     tcase_add_test(tcase, survives_a_broker_that_goes_and_comes);
+    tcase_add_test(tcase, a_busy_source_sees_ends_and_new_partitions);
     tcase_add_test(tcase, bad_property_is_named);
     tcase_add_test(tcase, cancel_does_not_wait_for_a_source_or_committer_whose_broker_is_away);
     tcase_add_test(tcase, cancel_ends_a_flush_that_waits_for_a_dead_broker);

@@ -445,6 +445,24 @@ static struct error *take_error(struct kafka_source *self)
     return err;
 }
 
+/* What there is beside records: new partitions, errors, ends. Whenever the queue is empty, and now and then while it never is (is_busy):
+ * then brokers may be silent because nothing is asked of them. */
+static struct error *look_outside(struct kafka_source *self, bool is_busy)
+{
+    TRY(take_found(self));
+    do_chores(self);
+    TRY(take_error(self));
+    if (self->options.bounded != KAFKA_UNBOUNDED)
+        pause_finished(self);
+    for (size_t i = 0; i < self->source.splits.count; i++) {
+        struct source_split *source_split = self->source.splits.items[i];
+        const struct kafka_split *split = source_split->user;
+        bool is_answered = split->is_live || (is_busy && split->is_reachable);
+        source_split->is_caught_up = source_split->is_finished || (split->is_at_end && is_answered);
+    }
+    return NULL;
+}
+
 static struct error *kafka_read(struct source *source, uint32_t max_rows, enum source_status *status)
 {
     struct kafka_source *self = (struct kafka_source *)source;
@@ -453,21 +471,14 @@ static struct error *kafka_read(struct source *source, uint32_t max_rows, enum s
     rd_kafka_consume_callback_queue(self->queue, 0, on_message, self);
     TRY(take_error(self));
     *status = SOURCE_MORE;
-    if (self->rows_left == 0) {
+    bool is_busy = self->rows_left == 0;
+    if (is_busy)
         keep_fetching(self);
-        if (clock_mono_ms() >= self->next_metrics_ms)
-            do_chores(self);
-        return take_error(self);
-    }
-    TRY(take_found(self));
-    do_chores(self);
-    TRY(take_error(self));
-    if (self->options.bounded != KAFKA_UNBOUNDED)
-        pause_finished(self);
-    for (size_t i = 0; i < source->splits.count; i++) {
-        struct kafka_split *split = source->splits.items[i]->user;
-        source->splits.items[i]->is_caught_up = source->splits.items[i]->is_finished || (split->is_at_end && split->is_live);
-    }
+    if (is_busy && clock_mono_ms() < self->next_metrics_ms)
+        return NULL;
+    TRY(look_outside(self, is_busy));
+    if (is_busy)
+        return NULL;
     bool is_over = self->options.bounded != KAFKA_UNBOUNDED && source->is_ready && all_finished(self);
     *status = is_over ? SOURCE_END : SOURCE_EMPTY;
     return NULL;
