@@ -272,7 +272,9 @@ static struct error *on_blob(struct agent *agent, const struct frame *frame)
             runner_advance(runner);
         } else {
             char *text = error_text(err);
-            runner_fail(runner, error_create(err->code, __FILE__, __LINE__, "could not fetch the job's library: %s", text));
+            /* CORRUPT, said by a task that is being deployed, means the checkpoint that it is restored from. */
+            enum error_code code = err->code == ERR_CORRUPT ? ERR_IO : err->code;
+            runner_fail(runner, error_create(code, __FILE__, __LINE__, "could not fetch the job's library: %s", text));
             free(text);
         }
     }

@@ -481,8 +481,10 @@ START_TEST(libraries_are_fetched_once_and_verified)
     struct blob_key other = blob_key_of("another library", 15); /* arrives with the wrong bytes */
     deploy(3, "library", NULL, NULL, other.hex);
     RUN_UNTIL(find_seen("RUNNER_GONE", NULL, 3) != NULL);
-    const char *message = message_text(json_object_get(find_seen("TASK_STATE", "FAILED", 3), "error"), "message");
+    const json_t *failure = json_object_get(find_seen("TASK_STATE", "FAILED", 3), "error");
+    const char *message = message_text(failure, "message");
     ck_assert_msg(strstr(message, "arrived damaged") != NULL, "%s", message);
+    ck_assert_str_eq(message_text(failure, "code"), "IO"); /* CORRUPT would cost the job its checkpoint */
     deploy(4, "library", NULL, NULL, "../../etc/passwd");
     RUN_UNTIL(find_seen("RUNNER_GONE", NULL, 4) != NULL);
     stop_agent();
