@@ -3,6 +3,7 @@
 #include "tests/support/chain_harness.h"
 
 #include "common/base/heap.h"
+#include "common/fs/fs.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
@@ -333,6 +334,46 @@ START_TEST(file_sink_shows_rows_exactly_once)
 }
 END_TEST
 
+/* Committed files are in the state of the checkpoint that committed them. A reader that takes files away when it has read them once made
+ * the job impossible to restore. */
+START_TEST(file_sink_restores_without_files_that_were_taken_away)
+{
+    char *folder = temp_folder_create(), *state = temp_folder_create();
+    char *out = heap_printf("%s/out/deep", folder);
+    json_t *graph = sink_graph(folder), *handles = json_array(), *books = json_object();
+    struct chain_harness chain;
+    unsigned hidden;
+    chain_harness_init(&chain, graph, 1, 0, NULL);
+    chain_harness_send(&chain, 0, parse("[[1,\"/a\"]]"), NULL);
+    chain_harness_snapshot(&chain, state, 1, handles, books);
+    ck_assert_ptr_null(operator_chain_checkpoint_complete(chain.chain, 1));
+    chain_harness_finish(&chain);
+    temp_folder_remove(out);
+    ck_assert_ptr_null(fs_make_directories((out = heap_printf("%s/out/deep", folder))));
+    chain_harness_init(&chain, graph, 1, 0, &(struct chain_restore){state, handles, books});
+    chain_harness_send(&chain, 0, parse("[[2,\"/b\"]]"), NULL);
+    json_array_clear(handles);
+    chain_harness_snapshot(&chain, state, 2, handles, books);
+    ck_assert_ptr_null(operator_chain_checkpoint_complete(chain.chain, 2));
+    char *text = visible_lines(out, &hidden);
+    ck_assert_str_eq(text, "2,/b\n");
+    free(text);
+    /* A file of this attempt is nobody's to take before it has its name. */
+    chain_harness_send(&chain, 0, parse("[[3,\"/c\"]]"), NULL);
+    chain_harness_snapshot(&chain, state, 3, handles, books);
+    temp_folder_remove(out);
+    text = error_take_text(operator_chain_checkpoint_complete(chain.chain, 3));
+    ck_assert_ptr_nonnull(strstr(text, "could not rename"));
+    free(text);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+    json_decref(handles);
+    json_decref(books);
+    temp_folder_remove(folder);
+    temp_folder_remove(state);
+}
+END_TEST
+
 /* ---- user libraries ---- */
 
 static void expect_no_library(const char *folder, const char *name, const char *part)
@@ -400,6 +441,7 @@ int main(void)
     tcase_add_test(tcase, collection_gives_its_rows);
     tcase_add_test(tcase, files_are_read_line_by_line_and_resumed);
     tcase_add_test(tcase, file_sink_shows_rows_exactly_once);
+    tcase_add_test(tcase, file_sink_restores_without_files_that_were_taken_away);
     tcase_add_test(tcase, malformed_libraries_are_explained);
     return run_suite(suite);
 }

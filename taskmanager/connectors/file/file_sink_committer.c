@@ -1,8 +1,10 @@
 /* file-sink-committer: gives finished hidden files their visible names once the checkpoint that covers them is complete. Names that
  * are not committed yet are list state; those that a restored checkpoint holds are committed at the start. Renaming twice is
- * harmless: a file that already has its visible name counts as committed. Without checkpoints files are committed as they come.
+ * harmless: a file that already has its visible name counts as committed, and so does, at the start, one that is gone: it was committed
+ * before, and whoever reads the folder has taken it away. Without checkpoints files are committed as they come.
  * Options: path, as the writer's. Thread: task. Owner: the operator chain. */
 #include "common/base/heap.h"
+#include "common/base/log.h"
 #include "common/base/vec.h"
 #include "taskmanager/ops/op_support.h"
 #include "taskmanager/state/snapshot.h"
@@ -56,14 +58,18 @@ static void add_name(struct file_sink_committer *self, uint64_t checkpoint_id, c
 
 /* ---- committing ---- */
 
-static struct error *commit_file(const struct file_sink_committer *self, const char *name)
+static struct error *commit_file(const struct file_sink_committer *self, const char *name, bool is_restored)
 {
     char *hidden = heap_printf("%s/.%s.inprogress", self->folder, name);
     char *visible = heap_printf("%s/%s", self->folder, name);
     struct error *err = NULL;
     if (rename(hidden, visible) != 0) {
         int code = errno;
-        if (code != ENOENT || access(visible, F_OK) != 0)
+        bool is_gone = code == ENOENT && access(visible, F_OK) != 0;
+        if (is_gone && is_restored)
+            log_warn("FileSink", "%s: %s of the restored checkpoint is gone, and so is %s: it was committed before, and somebody has taken it away",
+                     self->op.ctx->task_name, visible, hidden);
+        else if (is_gone || code != ENOENT)
             err = error_errno(code, "could not rename %s to %s", hidden, visible);
     }
     free(hidden);
@@ -83,14 +89,14 @@ static struct error *sync_folder(const struct file_sink_committer *self)
     return failed == 0 ? NULL : error_errno(code, "could not sync folder %s", self->folder);
 }
 
-static struct error *commit_until(struct file_sink_committer *self, uint64_t checkpoint_id)
+static struct error *commit_until(struct file_sink_committer *self, uint64_t checkpoint_id, bool is_restored)
 {
     size_t kept = 0, committed = 0;
     struct error *err = NULL;
     for (size_t i = 0; i < self->files.count; i++) {
         struct file_to_commit file = self->files.items[i];
         if (err == NULL && file.checkpoint_id <= checkpoint_id)
-            err = commit_file(self, file.name);
+            err = commit_file(self, file.name, is_restored);
         if (err != NULL || file.checkpoint_id > checkpoint_id) {
             self->files.items[kept++] = file;
             continue;
@@ -106,7 +112,7 @@ static struct error *commit_until(struct file_sink_committer *self, uint64_t che
 
 static struct error *committer_open(struct op *op)
 {
-    return commit_until((struct file_sink_committer *)op, UINT64_MAX - 1);
+    return commit_until((struct file_sink_committer *)op, UINT64_MAX - 1, true);
 }
 
 static struct error *committer_process(struct op *op, uint32_t input, struct batch *batch)
@@ -118,7 +124,7 @@ static struct error *committer_process(struct op *op, uint32_t input, struct bat
         const struct string_view *view = &((const struct string_view *)column->values)[row];
         add_name(self, op->ctx->checkpointing_enabled ? UINT64_MAX : 0, string_view_text(column, view), view->length);
     }
-    return op->ctx->checkpointing_enabled ? NULL : commit_until(self, 0);
+    return op->ctx->checkpointing_enabled ? NULL : commit_until(self, 0, false);
 }
 
 /* ---- checkpoints ---- */
@@ -150,7 +156,7 @@ static struct error *committer_restore(struct op *op, struct restored_state *sta
 
 static struct error *committer_complete(struct op *op, uint64_t checkpoint_id)
 {
-    return commit_until((struct file_sink_committer *)op, checkpoint_id);
+    return commit_until((struct file_sink_committer *)op, checkpoint_id, false);
 }
 
 const struct op_vtable file_sink_committer_vtable = {
