@@ -23,9 +23,9 @@ void window_panes_finish(struct window_panes *self)
     state_table_destroy(self->spare);
 }
 
-static struct pane *pane_insert(struct window_panes *self, size_t at, int64_t end)
+static struct pane *pane_insert(struct window_panes *self, size_t at, int64_t start, int64_t end)
 {
-    struct pane pane = {.end = end, .table = self->spare};
+    struct pane pane = {.end = end, .start = start, .table = self->spare};
     self->spare = NULL;
     if (pane.table == NULL)
         pane.table = window_function_table(&self->base->function, NULL);
@@ -37,23 +37,29 @@ static struct pane *pane_insert(struct window_panes *self, size_t at, int64_t en
     return &self->panes.items[at];
 }
 
-/* The pane that ends at `end`, made when absent; valid until panes come or go. */
-static struct pane *pane_of(struct window_panes *self, int64_t end)
+static bool is_pane(const struct window_panes *self, size_t at, int64_t start, int64_t end)
 {
-    if (self->last_pane < self->panes.count && self->panes.items[self->last_pane].end == end)
+    return at < self->panes.count && self->panes.items[at].end == end && self->panes.items[at].start == start;
+}
+
+/* The pane of [start, end), made when absent; valid until panes come or go. */
+static struct pane *pane_of(struct window_panes *self, int64_t start, int64_t end)
+{
+    if (is_pane(self, self->last_pane, start, end))
         return &self->panes.items[self->last_pane];
     size_t low = 0, high = self->panes.count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (self->panes.items[middle].end < end)
+        const struct pane *pane = &self->panes.items[middle];
+        if (pane->end < end || (pane->end == end && pane->start < start))
             low = middle + 1;
         else
             high = middle;
     }
     self->last_pane = low;
-    if (low < self->panes.count && self->panes.items[low].end == end)
+    if (is_pane(self, low, start, end))
         return &self->panes.items[low];
-    struct pane *pane = pane_insert(self, low, end);
+    struct pane *pane = pane_insert(self, low, start, end);
     pane->is_fired = self->base->is_event_time && end - 1 <= window_base_lowest_watermark(self->base);
     return pane;
 }
@@ -80,7 +86,7 @@ static void panes_drop(struct window_panes *self, size_t count)
 /* For all keys but those that it fired for before the restore. */
 static struct error *pane_fire(struct window_panes *self, struct pane *pane)
 {
-    const struct mr_window window = {pane->end - self->base->size_ms, pane->end};
+    const struct mr_window window = {pane->start, pane->end};
     struct window_function *function = &self->base->function;
     struct state_iterator iterator;
     const struct state_entry *entry;
@@ -105,7 +111,7 @@ static struct error *pane_fire(struct window_panes *self, struct pane *pane)
 /* A pane that has fired already: each row fires its key again. */
 static struct error *fold_and_fire(struct window_panes *self, struct pane *pane, const struct batch *batch, const uint32_t *rows, uint32_t count)
 {
-    const struct mr_window window = {pane->end - self->base->size_ms, pane->end};
+    const struct mr_window window = {pane->start, pane->end};
     struct window_function *function = &self->base->function;
     window_function_enter(function);
     for (uint32_t i = 0; i < count && !user_context_has_failed(&function->context); i++) {
@@ -128,7 +134,7 @@ bool window_panes_has_fired(const struct window_panes *self, int64_t end)
 
 struct error *window_panes_add(struct window_panes *self, int64_t end, const struct batch *batch, const uint32_t *rows, uint32_t count)
 {
-    struct pane *pane = pane_of(self, end);
+    struct pane *pane = pane_of(self, end - self->base->size_ms, end);
     if (window_panes_has_fired(self, end))
         return fold_and_fire(self, pane, batch, rows, count);
     struct state_rows selection = window_base_rows(self->base, rows, count);
@@ -184,23 +190,26 @@ void window_panes_snapshot(const struct window_panes *self, struct snapshot *sna
         const struct pane *pane = &self->panes.items[i];
         if (state_table_entry_count(pane->table) == 0)
             continue;
-        char name[48];
-        snprintf(name, sizeof name, PANE_STATE_PREFIX "%" PRId64, pane->end);
+        char name[64];
+        snprintf(name, sizeof name, PANE_STATE_PREFIX "%" PRId64 "/%" PRId64, pane->start, pane->end);
         json_t *meta = window_function_meta(&self->base->function);
+        json_object_set_new(meta, "start", json_integer(pane->start));
         json_object_set_new(meta, "end", json_integer(pane->end));
         snapshot_add_table(snapshot, name, pane->table, meta);
     }
 }
 
+/* Older checkpoints do not tell the start. */
 static struct error *restore_pane(struct window_panes *self, struct restored_state *state, const json_t *table)
 {
     const char *name = json_string_value(json_object_get(table, "name"));
-    const json_t *meta = json_object_get(table, "meta");
+    const json_t *meta = json_object_get(table, "meta"), *start = json_object_get(meta, "start"), *end = json_object_get(meta, "end");
     if (name == NULL || strncmp(name, PANE_STATE_PREFIX, strlen(PANE_STATE_PREFIX)) != 0)
         return NULL;
-    if (!json_is_integer(json_object_get(meta, "end")))
+    if (!json_is_integer(end))
         return error_new(CORRUPT, "window state %s has no end", name);
-    struct pane *pane = pane_of(self, json_integer_value(json_object_get(meta, "end")));
+    int64_t end_ms = json_integer_value(end);
+    struct pane *pane = pane_of(self, json_is_integer(start) ? json_integer_value(start) : end_ms - self->base->size_ms, end_ms);
     TRY(restored_state_load(state, name, pane->table));
     return window_function_convert(&self->base->function, pane->table, meta);
 }

@@ -11,13 +11,14 @@
 
 struct pane {
     int64_t end;
+    int64_t start; /* not always end - size: one from a checkpoint of windows of another size keeps its bounds */
     struct state_table *table;
     bool is_fired; /* for all its keys: some may have fired alone, before a restore (window_base_is_uneven) */
 };
 
 struct window_panes {
     struct window_base *base; /* borrowed */
-    VEC(struct pane) panes;   /* ascending by end */
+    VEC(struct pane) panes;   /* ascending by end, then by start */
     size_t last_pane;         /* where the last lookup ended */
     struct state_table *spare;
 };

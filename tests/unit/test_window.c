@@ -667,6 +667,47 @@ START_TEST(processing_time_windows_fire_by_the_clock)
 }
 END_TEST
 
+/* Stops a chain and starts another one, of another plan, from its state. */
+static struct error *try_restart(struct chain_harness *chain, const struct plan *plan)
+{
+    char *folder = temp_folder_create();
+    json_t *handles = json_array(), *books = json_object(), *graph = window_graph(plan_options(plan), plan->schema, 1);
+    chain_harness_snapshot(chain, folder, 1, handles, books);
+    chain_harness_finish(chain);
+    struct error *err = chain_harness_try(chain, graph, 1, 0, &(struct chain_restore){folder, handles, NULL});
+    json_decref(graph);
+    json_decref(handles);
+    json_decref(books);
+    temp_folder_remove(folder);
+    return err;
+}
+
+/* Windows of the old size keep their bounds and take no more rows, but where the new ones have the same bounds. */
+START_TEST(restored_windows_of_another_size_keep_their_bounds)
+{
+    static const struct plan hundred = {"tumbling", 100, 100, 0, 0, 0, AGGREGATE, RESULT_SCHEMA};
+    static const struct plan fifty = {"tumbling", 50, 50, 0, 0, 0, AGGREGATE, RESULT_SCHEMA};
+    static const struct plan sliding = {"sliding", 100, 50, 0, 0, 0, AGGREGATE, RESULT_SCHEMA};
+    struct chain_harness chain;
+    start_chains(&chain, &hundred, 1, NULL);
+    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i],[s,i]]", "a", 1, "a", 2, "a", 4), json_pack("[i,i,i]", 10, 90, 110));
+    ck_assert_ptr_null(try_restart(&chain, &fifty));
+    chain_harness_send(&chain, 0, json_pack("[[s,i],[s,i],[s,i]]", "a", 8, "a", 16, "a", 32), json_pack("[i,i,i]", 95, 120, 190));
+    chain_harness_watermark(&chain, 0, 99);
+    json_t *expected = json_pack("[[s,i,i,i,i],[s,i,i,i,i]]", "a", 0, 100, 3, 2, "a", 50, 100, 8, 1);
+    assert_same_rows(expected, chain.collectors[0].rows, "another size");
+    json_decref(expected);
+    ck_assert_ptr_null(try_restart(&chain, &sliding));
+    chain_harness_send(&chain, 0, json_pack("[[s,i]]", "a", 64), json_pack("[i]", 195));
+    ck_assert_ptr_null(operator_chain_end_input(chain.chain, true));
+    expected = json_pack("[[s,i,i,i,i],[s,i,i,i,i],[s,i,i,i,i],[s,i,i,i,i]]", "a", 100, 150, 16, 1, "a", 100, 200, 68, 2, "a", 150, 200, 32, 1,
+                         "a", 150, 250, 64, 1);
+    assert_same_rows(expected, chain.collectors[0].rows, "another size again");
+    json_decref(expected);
+    chain_harness_finish(&chain);
+}
+END_TEST
+
 #define SLOW_ROWS 80
 
 /* Rows that take milliseconds each, in every kind of window: all in one window, in several, in windows that have fired, late. */
@@ -802,5 +843,6 @@ int main(void)
     tcase_add_test(tcase, window_all_has_one_key);
     tcase_add_test(tcase, processing_time_windows_fire_by_the_clock);
     tcase_add_test(tcase, rows_without_event_time_are_refused);
+    tcase_add_test(tcase, restored_windows_of_another_size_keep_their_bounds);
     return run_suite(suite);
 }
