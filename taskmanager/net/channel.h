@@ -55,6 +55,7 @@ struct channel {
     atomic_bool has_end;   /* END_OF_PARTITION is in the queue, or was */
     atomic_bool is_released; /* the consumer is gone: pushes are dropped */
     atomic_bool is_broken;   /* error is set */
+    atomic_bool is_delivered; /* is_remote: the consumer's process has all of it, the end of the partition too */
 
     pthread_mutex_t lock;
     struct element *ring;

@@ -222,12 +222,22 @@ static struct error *receive_batch(struct net_input *input, const struct frame *
     return NULL;
 }
 
+/* Nothing of this channel is on its way any more: the producer's process need not stay for it. */
+static void input_confirm_end(struct net_input *input)
+{
+    struct bytes_writer body = {0};
+    net_encode_credit(&body, input->number, 0);
+    rpc_conn_send_take(input->remote->conn, MESSAGE_CREDIT, body.data, body.length);
+}
+
 static struct error *receive_event(struct net_input *input, const struct frame *frame)
 {
     struct net_event event;
     TRY(net_decode_event(frame->body, frame->length, &event));
     input->is_ended = event.element.type == ELEMENT_END_OF_PARTITION;
     channel_push(input->channel, event.element);
+    if (input->is_ended)
+        input_confirm_end(input);
     return NULL;
 }
 

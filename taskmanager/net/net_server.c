@@ -221,6 +221,15 @@ static struct error *on_request(struct net_peer *peer, const struct frame *frame
     return NULL;
 }
 
+static struct error *on_end_confirmed(struct net_subscription *subscription)
+{
+    struct channel *channel = subscription->channel;
+    if (!atomic_load(&channel->has_end) || atomic_load(&channel->queued) > 0)
+        return error_new(PROTOCOL, "the end of a channel was confirmed before it was sent");
+    atomic_store(&channel->is_delivered, true);
+    return NULL;
+}
+
 static struct error *on_credit(struct net_peer *peer, const struct frame *frame)
 {
     uint32_t number, batches;
@@ -229,6 +238,8 @@ static struct error *on_credit(struct net_peer *peer, const struct frame *frame)
         struct net_subscription *subscription = peer->server->subscriptions.entries[i].value;
         if (subscription->peer != peer || subscription->number != number)
             continue;
+        if (batches == 0)
+            return on_end_confirmed(subscription);
         if (batches > UINT32_MAX - subscription->credit)
             return error_new(PROTOCOL, "too much credit");
         subscription->credit += batches;

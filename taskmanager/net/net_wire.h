@@ -2,7 +2,7 @@
  *   REQUEST_CHANNEL  u32 channel, target operator, edge, producer, consumer, credit
  *   BATCH            u32 channel, backlog (batches that wait at the producer), flags (1: LZ4, 2: beyond credit), raw length; the encoded batch
  *   EVENT            u32 channel, u8 type, payload by type
- *   CREDIT           u32 channel, batches
+ *   CREDIT           u32 channel, batches (0: the consumer has the end of the partition)
  *   CHANNEL_ERROR    u32 channel, error as JSON
  * The channel number is the consumer's choice. Decoding is safe for any bytes. Thread: any. */
 #ifndef MILLRACE_NET_NET_WIRE_H

@@ -281,7 +281,7 @@ bool result_partition_has_undelivered(const struct result_partition *partition)
 {
     for (uint32_t i = 0; i < partition->channel_count; i++) {
         const struct channel *channel = partition->channels[i].channel;
-        if (channel->is_remote && atomic_load(&channel->queued) > 0 && !atomic_load(&channel->is_released))
+        if (channel->is_remote && !atomic_load(&channel->is_delivered) && !atomic_load(&channel->is_released))
             return true;
     }
     return false;

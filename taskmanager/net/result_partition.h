@@ -41,7 +41,7 @@ double result_partition_usage(const struct result_partition *partition);
 /* Adds what waits in the channels. Any thread. */
 void result_partition_fill_add(const struct result_partition *partition, struct channel_fill *fill);
 
-/* Elements for another process wait in a channel that somebody still reads. Any thread. */
+/* Of a partition that has ended: another process that still reads a channel has not got its end yet. Any thread. */
 bool result_partition_has_undelivered(const struct result_partition *partition);
 
 /* Cumulative; any thread may read. */

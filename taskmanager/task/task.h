@@ -114,7 +114,8 @@ pthread_t task_thread(const struct task *task);
  * as long as the task was not joined. */
 const char *task_current_function(const struct task *task);
 uint64_t task_step_count(const struct task *task);
-/* Rows wait in channels to other runners: the process must not end yet. Any thread. */
+/* Of a finished task: other runners have not got all that it produced for them, so the process must not end yet. A socket that is closed
+ * with its process loses what the other end has not read, as soon as that one sends anything (RFC 1122, 4.2.2.13). Any thread. */
 bool task_has_undelivered(const struct task *task);
 
 /* ---- a report's way ---- */

@@ -190,7 +190,113 @@ START_TEST(elements_arrive_in_order)
     ck_assert_int_eq(element.as.barrier.kind, BARRIER_STOP);
     element_finish(&element);
     ck_assert_int_eq(pop(in).type, ELEMENT_END_OF_PARTITION);
+    for (int i = 0; i < 5000 && !atomic_load(&out->is_delivered); i++)
+        run_for(1);
+    ck_assert(atomic_load(&out->is_delivered));
     release(in);
+    channel_unref(out);
+}
+END_TEST
+
+/* ---- a consumer that does not read ---- */
+
+struct raw_consumer {
+    uint32_t credit;
+    uint32_t frame_count;
+    bool is_ended;
+    bool is_closed;
+};
+
+static void on_raw_open(struct rpc_conn *conn, void *context)
+{
+    const struct raw_consumer *consumer = context;
+    struct bytes_writer body = {0};
+    net_encode_request(&body, &(struct net_request){.channel = 7, .key = {.producer = 1}, .credit = consumer->credit});
+    rpc_conn_send_take(conn, MESSAGE_REQUEST_CHANNEL, body.data, body.length);
+    rpc_conn_pause(conn);
+}
+
+static void on_raw_frame(struct rpc_conn *conn, struct frame *frame, void *context)
+{
+    struct raw_consumer *consumer = context;
+    struct net_event event = {0};
+    (void)conn;
+    consumer->frame_count++;
+    if (frame->type != MESSAGE_EVENT)
+        return;
+    ck_assert_ptr_null(net_decode_event(frame->body, frame->length, &event));
+    consumer->is_ended |= event.element.type == ELEMENT_END_OF_PARTITION;
+}
+
+static void on_raw_close(struct rpc_conn *conn, const struct error *reason, void *context)
+{
+    struct raw_consumer *consumer = context;
+    (void)conn;
+    (void)reason;
+    consumer->is_closed = true;
+}
+
+static struct rpc_conn *open_raw(struct raw_consumer *consumer)
+{
+    static const struct rpc_conn_handler handler = {.on_open = on_raw_open, .on_frame = on_raw_frame, .on_close = on_raw_close};
+    return rpc_conn_connect(&loop, &(struct rpc_connect_options){.host = "127.0.0.1", .port = rpc_server_port(port), .role = "data"}, &handler,
+                            consumer);
+}
+
+static void confirm_end(struct rpc_conn *conn)
+{
+    struct bytes_writer body = {0};
+    net_encode_credit(&body, 7, 0);
+    rpc_conn_send_take(conn, MESSAGE_CREDIT, body.data, body.length);
+}
+
+/* All is with the kernel, but a process that ended now would take it along: the task that produced it has to wait. */
+START_TEST(an_end_is_delivered_when_the_consumer_has_it)
+{
+    struct raw_consumer consumer = {.credit = 100};
+    open_port(0);
+    struct channel *out = offer(1);
+    struct rpc_conn *conn = open_raw(&consumer);
+    for (int i = 0; i < 10; i++)
+        channel_push(out, rows_element(i, 100));
+    channel_push(out, (struct element){.type = ELEMENT_END_OF_PARTITION});
+    for (int i = 0; i < 5000 && !channel_is_empty(out); i++)
+        run_for(1);
+    run_for(50);
+    ck_assert(channel_is_empty(out));
+    ck_assert_uint_eq(net_server_queued_bytes(server), 0);
+    ck_assert(!atomic_load(&out->is_delivered));
+    rpc_conn_resume(conn);
+    for (int i = 0; i < 5000 && !consumer.is_ended; i++)
+        run_for(1);
+    ck_assert_uint_eq(consumer.frame_count, 11);
+    ck_assert(!atomic_load(&out->is_delivered));
+    confirm_end(conn);
+    for (int i = 0; i < 5000 && !atomic_load(&out->is_delivered); i++)
+        run_for(1);
+    ck_assert(atomic_load(&out->is_delivered));
+    ck_assert(!consumer.is_closed);
+    rpc_conn_close(conn, NULL);
+    run_for(20);
+    channel_unref(out);
+}
+END_TEST
+
+START_TEST(an_end_that_was_not_sent_cannot_be_confirmed)
+{
+    struct raw_consumer consumer = {.credit = 1};
+    open_port(0);
+    struct channel *out = offer(1);
+    struct rpc_conn *conn = open_raw(&consumer);
+    channel_push(out, rows_element(0, 1));
+    for (int i = 0; i < 5000 && !channel_is_empty(out); i++)
+        run_for(1);
+    rpc_conn_resume(conn);
+    confirm_end(conn);
+    for (int i = 0; i < 5000 && !consumer.is_closed; i++)
+        run_for(1);
+    ck_assert(consumer.is_closed);
+    ck_assert(!atomic_load(&out->is_delivered));
     channel_unref(out);
 }
 END_TEST
@@ -358,6 +464,8 @@ int main(void)
     tcase_add_checked_fixture(net, setup, teardown);
     tcase_set_timeout(net, 60);
     tcase_add_test(net, elements_arrive_in_order);
+    tcase_add_test(net, an_end_is_delivered_when_the_consumer_has_it);
+    tcase_add_test(net, an_end_that_was_not_sent_cannot_be_confirmed);
     tcase_add_test(net, slow_channel_blocks_nobody);
     tcase_add_test(net, late_producer_is_waited_for);
     tcase_add_test(net, missing_producer_is_lost_in_the_end);
