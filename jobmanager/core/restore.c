@@ -88,6 +88,33 @@ static json_t *sum_books(const json_t *metadata)
     return sums;
 }
 
+/* 0: the metadata does not know the operator. */
+static uint32_t stored_parallelism(const json_t *metadata, const char *hex)
+{
+    size_t index;
+    json_t *operator;
+    json_array_foreach(json_object_get(metadata, "operators"), index, operator) {
+        const char *id = json_string_value(json_object_get(operator, "id"));
+        if (id != NULL && strcmp(id, hex) == 0)
+            return (uint32_t)json_integer_value(json_object_get(operator, "parallelism"));
+    }
+    return 0;
+}
+
+/* Rows that were broadcast count once per subtask of then. */
+static bool rescales_broadcast(const struct job *job, const json_t *metadata)
+{
+    for (uint32_t i = 0; i < job->graph->operator_count; i++) {
+        const struct job_operator *operator = &job->graph->operators[i];
+        for (uint32_t e = 0; e < operator->input_count; e++) {
+            if (operator->inputs[e].partitioning == PARTITION_BROADCAST &&
+                stored_parallelism(metadata, id_format(operator->id).hex) != operator->parallelism)
+                return true;
+        }
+    }
+    return false;
+}
+
 /* A graph with other operators than the savepoint's does not balance from the start. */
 static void take_baseline(struct job *job, const json_t *metadata, bool is_same_graph)
 {
@@ -127,7 +154,8 @@ struct error *restore_check(struct turn *turn, struct job *job, const json_t *me
                              path, hex);
         turn_log(turn, LOG_INFO, "CheckpointCoordinator", "Skipping savepoint state for operator %s.", hex);
     }
-    take_baseline(job, metadata, matched == job->graph->operator_count && matched == json_array_size(operators));
+    bool is_same_graph = matched == job->graph->operator_count && matched == json_array_size(operators);
+    take_baseline(job, metadata, is_same_graph && !rescales_broadcast(job, metadata));
     return NULL;
 }
 
@@ -203,18 +231,6 @@ static json_t *books_for(const json_t *by_subtask, uint32_t stored_parallelism, 
     json_object_foreach((json_t *)(uintptr_t)by_subtask, name, books)
         books_sum_add(sum, books);
     return sum;
-}
-
-static uint32_t stored_parallelism(const json_t *metadata, const char *hex)
-{
-    size_t index;
-    json_t *operator;
-    json_array_foreach(json_object_get(metadata, "operators"), index, operator) {
-        const char *id = json_string_value(json_object_get(operator, "id"));
-        if (id != NULL && strcmp(id, hex) == 0)
-            return (uint32_t)json_integer_value(json_object_get(operator, "parallelism"));
-    }
-    return 0;
 }
 
 json_t *restore_plan_task(const struct restore_plan *plan, const struct job *job, uint32_t vertex_index, uint32_t subtask)

@@ -554,6 +554,41 @@ START_TEST(books_that_do_not_balance_are_named)
 }
 END_TEST
 
+/* One source that broadcasts to maps at a parallelism. Takes config. */
+static struct job_graph *broadcast_graph(uint8_t n, uint32_t parallelism, json_t *config)
+{
+    struct job_graph *broadcast = graph(n, parallelism, 2, config);
+    broadcast->operators[0].parallelism = broadcast->vertices[0].parallelism = 1;
+    broadcast->operators[1].inputs[0].partitioning = PARTITION_BROADCAST;
+    return broadcast;
+}
+
+/* What was broadcast before the rescale went to fewer subtasks: that is no difference in the books. What gets lost after it is one. */
+START_TEST(books_of_broadcasts_balance_after_a_rescale)
+{
+    struct fixture f = fixture_create("5 min");
+    add_taskmanager(&f, "a", 1, 5);
+    struct job *before = submit(&f, broadcast_graph(1, 2, checkpointed("1")), NULL, NULL, false);
+    all_running(&f, before);
+    tick_to(&f, NOW + 1000);
+    complete_checkpoint(&f, before, 10);
+    ck_assert(before->books_balance);
+    struct job *after = submit(&f, broadcast_graph(2, 3, checkpointed("1")), "/s/x", before->retained.items[0]->metadata, false);
+    all_running(&f, after);
+    for (int lost = 0; lost < 2; lost++) {
+        uint64_t id = (uint64_t)(2 + lost);
+        tick_to(&f, NOW + 2000 + lost * 1000);
+        ack(&f, after, 0, 0, id, 13, false);
+        ack(&f, after, 1, 0, id, 23, false); /* 20 from before */
+        ack(&f, after, 1, 1, id, 3, false);
+        ack(&f, after, 1, 2, id, 3 - lost, false);
+        written(&f, after, id);
+        ck_assert_int_eq(after->books_balance, lost == 0);
+    }
+    fixture_finish(&f);
+}
+END_TEST
+
 /* Rows in flight are part of the checkpoint: they were sent, and they are there. One checkpoint at a time, whatever was asked for. */
 START_TEST(unaligned_books_balance_with_rows_in_flight)
 {
@@ -861,6 +896,7 @@ int main(void)
     tcase_add_test(tests, unmatched_state_is_refused_unless_allowed);
     tcase_add_test(tests, max_parallelism_may_not_change);
     tcase_add_test(tests, books_that_do_not_balance_are_named);
+    tcase_add_test(tests, books_of_broadcasts_balance_after_a_rescale);
     tcase_add_test(tests, finished_tasks_carry_their_state);
     tcase_add_test(tests, a_job_that_has_finished_does_not_fail_over_a_checkpoint);
     tcase_add_test(tests, savepoint_that_a_job_needs_is_not_disposed);
