@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SESSIONS_STATE "sessions"
 #define VALUES_STATE "values"
 
 struct session {
@@ -286,7 +285,7 @@ static struct error *session_snapshot(struct op *op, uint64_t checkpoint_id, str
     window_base_snapshot(&self->base, snapshot);
     if (state_table_entry_count(self->sessions) == 0)
         return NULL;
-    snapshot_add_table(snapshot, SESSIONS_STATE, self->sessions, NULL);
+    snapshot_add_table(snapshot, WINDOW_SESSIONS_STATE, self->sessions, NULL);
     snapshot_add_table(snapshot, VALUES_STATE, self->values, window_function_meta(&self->base.function));
     return NULL;
 }
@@ -310,7 +309,9 @@ static void rebuild_timers(struct op_window_session *self)
 static struct error *restore_table(struct op_window_session *self, struct restored_state *state, const json_t *table)
 {
     const char *name = json_string_value(json_object_get(table, "name"));
-    if (name != NULL && strcmp(name, SESSIONS_STATE) == 0)
+    if (name != NULL && strncmp(name, WINDOW_PANE_STATE_PREFIX, strlen(WINDOW_PANE_STATE_PREFIX)) == 0)
+        return window_base_other_windows(&self->base);
+    if (name != NULL && strcmp(name, WINDOW_SESSIONS_STATE) == 0)
         return restored_state_load(state, name, self->sessions);
     if (name == NULL || strcmp(name, VALUES_STATE) != 0)
         return NULL;

@@ -260,3 +260,12 @@ struct error *window_base_restore(struct window_base *base, struct restored_stat
     }
     return NULL;
 }
+
+struct error *window_base_other_windows(const struct window_base *base)
+{
+    bool is_session = base->assigner == ASSIGN_SESSION;
+    return error_with_hint(error_new(INVALID_PROGRAM, "operator %s: the checkpoint holds %s windows, the program wants %s windows",
+                                     base->op.ctx->spec->name, is_session ? "tumbling or sliding" : "session",
+                                     is_session ? "session" : "tumbling or sliding"),
+                           "give the changed window another uid and restore with --allowNonRestoredState");
+}

@@ -85,6 +85,10 @@ MUST_CHECK struct error *window_base_times(const struct window_base *base, const
 
 void window_base_snapshot(struct window_base *base, struct snapshot *snapshot);
 MUST_CHECK struct error *window_base_restore(struct window_base *base, struct restored_state *state);
+/* The state holds session windows and the program has others, or the other way round. */
+struct error *window_base_other_windows(const struct window_base *base);
+#define WINDOW_PANE_STATE_PREFIX "window/"
+#define WINDOW_SESSIONS_STATE "sessions"
 
 /* op_window_session.c */
 MUST_CHECK struct error *op_window_session_create(struct op_context *ctx, struct op **out);

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PANE_STATE_PREFIX "window/"
-
 void window_panes_init(struct window_panes *self, struct window_base *base)
 {
     *self = (struct window_panes){.base = base};
@@ -191,7 +189,7 @@ void window_panes_snapshot(const struct window_panes *self, struct snapshot *sna
         if (state_table_entry_count(pane->table) == 0)
             continue;
         char name[64];
-        snprintf(name, sizeof name, PANE_STATE_PREFIX "%" PRId64 "/%" PRId64, pane->start, pane->end);
+        snprintf(name, sizeof name, WINDOW_PANE_STATE_PREFIX "%" PRId64 "/%" PRId64, pane->start, pane->end);
         json_t *meta = window_function_meta(&self->base->function);
         json_object_set_new(meta, "start", json_integer(pane->start));
         json_object_set_new(meta, "end", json_integer(pane->end));
@@ -204,7 +202,9 @@ static struct error *restore_pane(struct window_panes *self, struct restored_sta
 {
     const char *name = json_string_value(json_object_get(table, "name"));
     const json_t *meta = json_object_get(table, "meta"), *start = json_object_get(meta, "start"), *end = json_object_get(meta, "end");
-    if (name == NULL || strncmp(name, PANE_STATE_PREFIX, strlen(PANE_STATE_PREFIX)) != 0)
+    if (name != NULL && strcmp(name, WINDOW_SESSIONS_STATE) == 0)
+        return window_base_other_windows(self->base);
+    if (name == NULL || strncmp(name, WINDOW_PANE_STATE_PREFIX, strlen(WINDOW_PANE_STATE_PREFIX)) != 0)
         return NULL;
     if (!json_is_integer(end))
         return error_new(CORRUPT, "window state %s has no end", name);

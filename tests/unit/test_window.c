@@ -708,6 +708,24 @@ START_TEST(restored_windows_of_another_size_keep_their_bounds)
 }
 END_TEST
 
+/* Neither kind can go on with what the other kept: to start without it would lose its rows silently. */
+START_TEST(windows_of_another_kind_are_not_restored)
+{
+    static const struct plan tumbling = {"tumbling", 100, 100, 0, 0, 0, AGGREGATE, RESULT_SCHEMA};
+    static const struct plan session = {"session", 0, 0, 0, 20, 0, AGGREGATE, RESULT_SCHEMA};
+    for (int i = 0; i < 2; i++) {
+        struct chain_harness chain;
+        start_chains(&chain, i == 0 ? &tumbling : &session, 1, NULL);
+        chain_harness_send(&chain, 0, json_pack("[[s,i]]", "a", 1), json_pack("[i]", 10));
+        char *text = error_take_text(try_restart(&chain, i == 0 ? &session : &tumbling));
+        ck_assert_ptr_nonnull(strstr(text, i == 0 ? "the checkpoint holds tumbling or sliding windows, the program wants session windows"
+                                                  : "the checkpoint holds session windows, the program wants tumbling or sliding windows"));
+        free(text);
+        chain_harness_finish(&chain);
+    }
+}
+END_TEST
+
 #define SLOW_ROWS 80
 
 /* Rows that take milliseconds each, in every kind of window: all in one window, in several, in windows that have fired, late. */
@@ -844,5 +862,6 @@ int main(void)
     tcase_add_test(tcase, processing_time_windows_fire_by_the_clock);
     tcase_add_test(tcase, rows_without_event_time_are_refused);
     tcase_add_test(tcase, restored_windows_of_another_size_keep_their_bounds);
+    tcase_add_test(tcase, windows_of_another_kind_are_not_restored);
     return run_suite(suite);
 }
