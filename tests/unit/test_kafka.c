@@ -325,6 +325,25 @@ START_TEST(malformed_goes_to_the_dead_letter_topic)
 }
 END_TEST
 
+/* Without checkpoints the last letters were once dropped at the end of the job. */
+START_TEST(dead_letters_arrive_without_checkpoints)
+{
+    produce_rows(0, 10);
+    produce_text("in", 0, "nonsense");
+    produce_text("in", 1, "more of it");
+    rd_kafka_flush(producer, TIMEOUT_MS);
+    struct job_graph *graph = make_graph(EARLIEST ",\"on_error\":{\"mode\":\"dead-letter\",\"topic\":\"dead\"},\"bounded\":{\"mode\":\"latest\"}",
+                                         "none", 2, false);
+    struct local_job *job;
+    no_error(local_job_start(graph, &(struct local_job_options){0}, &job));
+    job_graph_destroy(graph);
+    no_error(local_job_wait(job, TIMEOUT_MS));
+    ck_assert_int_eq(book(job, "Source: in", "unparsable"), 2);
+    local_job_destroy(job);
+    ck_assert_int_eq(consume("dead", NULL, 0), 2);
+}
+END_TEST
+
 START_TEST(survives_a_broker_that_goes_and_comes)
 {
     produce_rows(0, 100);
@@ -740,6 +759,7 @@ int main(void)
     tcase_add_test(tcase, malformed_fails_with_place_and_sample);
     tcase_add_test(tcase, malformed_is_skipped_and_counted);
     tcase_add_test(tcase, malformed_goes_to_the_dead_letter_topic);
+    tcase_add_test(tcase, dead_letters_arrive_without_checkpoints);
     tcase_add_test(tcase, survives_a_broker_that_goes_and_comes);
     tcase_add_test(tcase, a_busy_source_sees_ends_and_new_partitions);
     tcase_add_test(tcase, bad_property_is_named);

@@ -79,6 +79,12 @@ static struct error *stopped(const struct kafka_dead_letter *letters)
     return error_new(CANCELLED, "stopped while writing to dead-letter topic %s", letters->topic);
 }
 
+/* What the reports of former letters said. */
+static struct error *failed(const struct kafka_dead_letter *letters)
+{
+    return letters->failure == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : kafka_error(letters->failure, "write to dead-letter topic %s", letters->topic);
+}
+
 struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const char *topic, int32_t partition, int64_t offset,
                                      const void *bytes, size_t length, const char *reason)
 {
@@ -101,7 +107,7 @@ struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const ch
         rd_kafka_poll(letters->producer, STEP_MS);
     }
     rd_kafka_poll(letters->producer, 0);
-    return NULL;
+    return failed(letters);
 }
 
 struct error *kafka_dead_letter_flush(struct kafka_dead_letter *letters)
@@ -111,9 +117,7 @@ struct error *kafka_dead_letter_flush(struct kafka_dead_letter *letters)
     while ((code = rd_kafka_flush(letters->producer, STEP_MS)) == RD_KAFKA_RESP_ERR__TIMED_OUT && clock_mono_ms() < deadline_ms)
         if (is_aborting_now(letters))
             return stopped(letters);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-        code = letters->failure;
-    return code == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : kafka_error(code, "write to dead-letter topic %s", letters->topic);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR ? failed(letters) : kafka_error(code, "write to dead-letter topic %s", letters->topic);
 }
 
 void kafka_dead_letter_destroy(struct kafka_dead_letter *letters)

@@ -645,6 +645,12 @@ static struct error *kafka_prepare_snapshot(struct op *op, uint64_t checkpoint_i
     return self->dead_letter != NULL ? kafka_dead_letter_flush(self->dead_letter) : NULL;
 }
 
+/* Without checkpoints nothing else waits for the last letters. */
+static struct error *kafka_end_input(struct op *op)
+{
+    return kafka_prepare_snapshot(op, 0);
+}
+
 static struct error *kafka_snapshot(struct op *op, uint64_t checkpoint_id, struct snapshot *snapshot)
 {
     struct kafka_source *self = self_of(op);
@@ -761,6 +767,7 @@ const struct op_vtable kafka_source_vtable = {
     .snapshot = kafka_snapshot,
     .checkpoint_complete = kafka_checkpoint_complete,
     .checkpoint_aborted = kafka_checkpoint_aborted,
+    .end_input = kafka_end_input,
     .close = kafka_close,
     .destroy = kafka_destroy,
     .describe = kafka_describe,
