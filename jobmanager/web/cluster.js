@@ -54,7 +54,7 @@ function jobRow(job, selected, now_ms) {
   const isGone = isEnded(job.state);
   const length_ms = (isGone ? job["end-time"] : now_ms) - job["start-time"];
   return h("tr", { "data-key": job.jid, class: job.jid === selected ? "selected" : null },
-    h("td", { class: "name" }, h("a", { href: `#/jobs/${job.jid}`, "aria-current": job.jid === selected ? "true" : null }, job.name)),
+    h("td", { class: "name" }, h("a", { href: `#/jobs/${job.jid}`, title: job.name, "aria-current": job.jid === selected ? "true" : null }, job.name)),
     h("td", null, badge(job.state)),
     h("td", { class: "wide" }, isGone ? plural(tasks.total, "task") : `${count(tasks.running)} of ${count(tasks.total)} running`),
     h("td", { class: "wide" }, clock(job["start-time"])),

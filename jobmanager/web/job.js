@@ -17,7 +17,7 @@ export function titleView(job, now_ms, canCancel) {
   const notHere = canCancel ? null : "The configuration forbids it here (web.cancel.enable: false)";
   return h("div", { class: "title" },
     h("div", null,
-      h("h1", null, job.name, " ", badge(job.state)),
+      h("h1", null, h("span", { class: "called", title: job.name }, job.name), " ", badge(job.state)),
       h("p", { class: "quiet" }, ended ? `ran for ${duration(length_ms)}, ended ${clock(job["end-time"])}`
         : `for ${duration(length_ms)}, since ${clock(job["start-time"])}`, " · ", h("span", { class: "id" }, job.jid),
       job.booksBalance === false ? h("strong", { class: "bad" }, " · the row counts of its operators do not add up") : null)),

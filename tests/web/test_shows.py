@@ -188,6 +188,29 @@ def test_hostile_names(env):
     assert browser.problems() == [], browser.problems()
 
 
+def test_long_names(env):
+    """A name of thousands of letters leaves room for everything else, and nothing lies over anything."""
+    cluster, browser = env.cluster(slots=8), env.browser
+    open_job(env, cluster, "--name", "insert-into_" + "x" * 3000)
+    browser.wait(lambda: browser.find(".slot.used"), 10, "the taskmanager's slots")
+    heights = browser.script("return ['.jobs td.name', 'h1'].map((css) => document.querySelector(css).getBoundingClientRect().height)")
+    assert all(height < 150 for height in heights), heights
+    for width in (1280, 920, 700):
+        browser.resize(width, 900)
+        time.sleep(0.2)
+        overlaps = browser.script("""
+            const cells = [...document.querySelectorAll(".taskmanagers tbody td")].filter((cell) => cell.offsetWidth > 0);
+            return cells.filter((cell) => { const range = document.createRange(); range.selectNodeContents(cell);
+              return range.getBoundingClientRect().right > cell.getBoundingClientRect().right + 1; }).map((cell) => cell.textContent)""")
+        assert overlaps == [], (width, overlaps)
+        widths = browser.script("""
+            return [...document.querySelectorAll(".taskmanagers, .jobs")].map((table) => [table.offsetWidth, table.parentElement.clientWidth])""")
+        assert all(table <= card for table, card in widths), (width, widths)
+        assert browser.script("return document.querySelector('.taskmanagers td.name').offsetHeight") < 100, width
+    env.screenshot()
+    assert browser.problems() == [], browser.problems()
+
+
 def accessible_nodes(browser):
     browser.chrome("Accessibility.enable")
     for node in browser.chrome("Accessibility.getFullAXTree")["nodes"]:
