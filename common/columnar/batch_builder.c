@@ -241,11 +241,28 @@ static void finish_text(struct builder_column *column, struct column *out)
     column->text_hint_bytes = bytes + bytes / 8;
 }
 
+/* Where no row is left, no text is anybody's: a dropped row gives back only what lies at the end. */
+static void forget_text(struct batch_builder *builder)
+{
+    for (uint32_t c = 0; c < builder->schema->field_count; c++) {
+        struct builder_column *column = &builder->columns[c];
+        for (uint32_t i = 0; i < column->filled_count; i++)
+            buffer_unref(column->filled[i]);
+        column->filled_count = 0;
+        if (column->text != NULL)
+            column->text->size_bytes = 0;
+    }
+    builder->text_bytes = 0;
+}
+
 struct batch *batch_builder_finish(struct batch_builder *builder)
 {
     uint32_t rows = builder->row_count;
-    if (rows == 0)
+    if (rows == 0) {
+        if (builder->text_bytes > 0)
+            forget_text(builder);
         return NULL;
+    }
     struct batch *batch = batch_create(builder->schema, rows);
     for (uint32_t c = 0; c < builder->schema->field_count; c++) {
         struct builder_column *column = &builder->columns[c];

@@ -228,6 +228,32 @@ START_TEST(json_values_near_the_end)
 }
 END_TEST
 
+/* The text of a field that comes twice, in a record that is malformed in the end, once stayed in the builder until a good record came. */
+START_TEST(json_malformed_records_leave_no_text)
+{
+    struct schema *schema = schema_of(CLICK);
+    struct format_decoder *decoder = decoder_of(PATTERN, schema);
+    struct batch_builder *builder = batch_builder_create(schema, 8, false);
+    const char *reason;
+    for (int i = 0; i < 100; i++) {
+        ck_assert(!decode(decoder, builder, "{\"page\":\"a text that is too long for a view\",\"page\":\"x\",\"timestamp\":1}", &reason));
+        ck_assert_ptr_null(batch_builder_finish(builder));
+    }
+    ck_assert_uint_eq(builder->text_bytes, 0);
+    ck_assert_uint_eq(builder->columns[1].text->size_bytes, 0);
+    ck_assert_uint_eq(builder->columns[1].filled_count, 0);
+    ck_assert(decode(decoder, builder, "{\"page\":\"a text that is too long for a view\",\"timestamp\":\"01-01-1970 00:00:00:000\"}", &reason));
+    struct batch *batch = batch_builder_finish(builder);
+    ck_assert_ptr_null(batch_verify(batch));
+    const struct string_view *view = batch->columns[1].values;
+    ck_assert_mem_eq(string_view_text(&batch->columns[1], view), "a text that is too long for a view", view->length);
+    batch_unref(batch);
+    batch_builder_destroy(builder);
+    format_decoder_destroy(decoder);
+    schema_unref(schema);
+}
+END_TEST
+
 static bool is_valid(const struct batch_builder *builder, uint32_t column, uint32_t row)
 {
     return builder->columns[column].validity->data[row >> 3] >> (row & 7) & 1;
@@ -414,6 +440,7 @@ int main(void)
     tcase_add_test(tcase, json_reason_names_the_field);
     tcase_add_test(tcase, json_template_misses);
     tcase_add_test(tcase, json_values_near_the_end);
+    tcase_add_test(tcase, json_malformed_records_leave_no_text);
     tcase_add_test(tcase, json_template_compares_all);
     tcase_add_test(tcase, csv_fields);
     tcase_add_test(tcase, csv_comments_are_no_records);
