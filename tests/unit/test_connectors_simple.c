@@ -242,6 +242,34 @@ START_TEST(files_are_read_line_by_line_and_resumed)
 }
 END_TEST
 
+/* Two thousand lines of a megabyte each were once one batch. */
+START_TEST(long_lines_make_batches_of_fewer_rows)
+{
+    enum { LINES = 12, LINE_BYTES = 300000 };
+    char *folder = temp_folder_create();
+    char *text = heap_alloc(LINES * (LINE_BYTES + 1) + 1);
+    memset(text, 'x', LINES * (LINE_BYTES + 1));
+    for (int i = 1; i <= LINES; i++)
+        text[i * (LINE_BYTES + 1) - 1] = '\n';
+    write_file(folder, "long.txt", text);
+    free(text);
+    char *options = heap_printf("{\"path\":\"%s\",\"format\":{\"type\":\"string\"}}", folder);
+    json_t *graph = source_graph("file-source", options, "[{\"name\":\"line\",\"type\":\"STRING\",\"nullable\":false}]", 1);
+    struct chain_harness chain;
+    chain_harness_init(&chain, graph, 0, 0, NULL);
+    enum source_status status = SOURCE_MORE;
+    ck_assert_ptr_null(operator_chain_poll(chain.chain, 2048, &status));
+    ck_assert_uint_eq(json_array_size(chain.collectors[0].rows), 4);
+    ck_assert_int_eq(status, SOURCE_MORE);
+    chain_harness_run_source(&chain);
+    ck_assert_uint_eq(json_array_size(chain.collectors[0].rows), LINES);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+    free(options);
+    temp_folder_remove(folder);
+}
+END_TEST
+
 /* Visible files' lines, in order of file name. */
 static char *visible_lines(const char *folder, unsigned *hidden)
 {
@@ -440,6 +468,7 @@ int main(void)
     tcase_add_test(tcase, a_sequence_with_an_end_bounds_the_source);
     tcase_add_test(tcase, collection_gives_its_rows);
     tcase_add_test(tcase, files_are_read_line_by_line_and_resumed);
+    tcase_add_test(tcase, long_lines_make_batches_of_fewer_rows);
     tcase_add_test(tcase, file_sink_shows_rows_exactly_once);
     tcase_add_test(tcase, file_sink_restores_without_files_that_were_taken_away);
     tcase_add_test(tcase, malformed_libraries_are_explained);

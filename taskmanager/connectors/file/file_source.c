@@ -20,6 +20,8 @@
 
 #define READ_BYTES ((size_t)256 << 10)
 #define LINE_BYTES_MAX ((size_t)16 << 20)
+/* Text of a batch: long lines go in batches of fewer rows. */
+#define BATCH_TEXT_BYTES_MAX ((size_t)1 << 20)
 
 struct file_source {
     struct source source; /* first member */
@@ -198,7 +200,7 @@ static struct error *read_line(struct file_source *self, size_t length, size_t t
 static struct error *read_split(struct file_source *self, uint32_t max_rows)
 {
     source_select_split(&self->source, self->split);
-    for (uint32_t rows = 0; rows < max_rows;) {
+    for (uint32_t rows = 0; rows < max_rows && self->source.builder->text_bytes < BATCH_TEXT_BYTES_MAX;) {
         size_t length, taken;
         if (next_line(self, &length, &taken)) {
             TRY(read_line(self, length, taken));
