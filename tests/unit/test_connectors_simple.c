@@ -402,6 +402,33 @@ START_TEST(file_sink_restores_without_files_that_were_taken_away)
 }
 END_TEST
 
+/* An attempt that starts without a checkpoint once began with file 0 again, in place of the visible one. */
+START_TEST(file_sink_writes_over_no_visible_file)
+{
+    char *folder = temp_folder_create(), *state = temp_folder_create();
+    char *out = heap_printf("%s/out/deep", folder);
+    json_t *graph = sink_graph(folder), *handles = json_array(), *books = json_object();
+    for (int attempt = 0; attempt < 3; attempt++) {
+        struct chain_harness chain;
+        chain_harness_init(&chain, graph, 1, 0, NULL);
+        chain_harness_send(&chain, 0, json_pack("[[i,s]]", attempt, "/a"), NULL);
+        chain_harness_snapshot(&chain, state, 1, handles, books);
+        ck_assert_ptr_null(operator_chain_checkpoint_complete(chain.chain, 1));
+        chain_harness_finish(&chain);
+    }
+    unsigned hidden;
+    char *text = visible_lines(out, &hidden);
+    ck_assert_str_eq(text, "0,/a\n1,/a\n2,/a\n");
+    free(text);
+    json_decref(graph);
+    json_decref(handles);
+    json_decref(books);
+    free(out);
+    temp_folder_remove(folder);
+    temp_folder_remove(state);
+}
+END_TEST
+
 /* ---- user libraries ---- */
 
 static void expect_no_library(const char *folder, const char *name, const char *part)
@@ -471,6 +498,7 @@ int main(void)
     tcase_add_test(tcase, long_lines_make_batches_of_fewer_rows);
     tcase_add_test(tcase, file_sink_shows_rows_exactly_once);
     tcase_add_test(tcase, file_sink_restores_without_files_that_were_taken_away);
+    tcase_add_test(tcase, file_sink_writes_over_no_visible_file);
     tcase_add_test(tcase, malformed_libraries_are_explained);
     return run_suite(suite);
 }

@@ -1,8 +1,8 @@
 /* file-sink-writer: lines into hidden files of a folder. At a barrier the open file is synced and closed, and its name goes to the
  * committer, which gives it its visible name when the checkpoint is complete: readers see each row exactly once.
  *   folder/.part-<job>-<operator>-<subtask>-<n>.inprogress  ->  folder/part-<job>-<operator>-<subtask>-<n>
- * n never repeats: after a restore it goes on above every number in the checkpoint, and hidden files that the checkpoint does not
- * know are removed. A row for the committer is the visible name. Options: path (a folder), format.
+ * n never repeats: after a restore it goes on above every number in the checkpoint, without one above every visible file's, and hidden
+ * files that the checkpoint does not know are removed. A row for the committer is the visible name. Options: path (a folder), format.
  * Thread: task. Owner: the operator chain. */
 #include "common/base/heap.h"
 #include "common/base/str_buf.h"
@@ -129,14 +129,28 @@ static bool is_orphan(const struct file_sink_writer *self, const char *name)
     return true;
 }
 
-static struct error *remove_orphans(struct file_sink_writer *self)
+/* An attempt before, which left no checkpoint, may have shown files: those stay. */
+static void number_above(struct file_sink_writer *self, const char *name)
+{
+    uint64_t subtask, number;
+    int end = 0;
+    size_t prefix = strlen(self->prefix);
+    if (strncmp(name, self->prefix, prefix) == 0 && sscanf(name + prefix, "%" SCNu64 "-%" SCNu64 "%n", &subtask, &number, &end) == 2 &&
+        name[prefix + (size_t)end] == '\0' && subtask == self->op.ctx->subtask_index && number >= self->next_number)
+        self->next_number = number + 1;
+}
+
+static struct error *look_through_folder(struct file_sink_writer *self)
 {
     DIR *folder = opendir(self->folder);
     if (folder == NULL)
         return error_errno(errno, "could not read folder %s", self->folder);
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
         if (is_orphan(self, entry->d_name))
             unlinkat(dirfd(folder), entry->d_name, 0);
+        else if (self->restored.count == 0)
+            number_above(self, entry->d_name);
+    }
     closedir(folder);
     return NULL;
 }
@@ -149,7 +163,7 @@ static struct error *writer_open(struct op *op)
         if (self->restored.items[i].next > self->next_number)
             self->next_number = self->restored.items[i].next;
     TRY(make_folders(self->folder));
-    return remove_orphans(self);
+    return look_through_folder(self);
 }
 
 /* ---- writing ---- */
