@@ -117,7 +117,8 @@ MUST_CHECK struct error *op_emit_idle(struct op *op, bool is_idle);
 int64_t op_current_watermark(const struct op *op);
 /* Asks for wake() at or after this wall-clock time; the earliest pending one counts. */
 void op_wake_at(struct op *op, int64_t time_ms);
-/* True while the task could not go on because of back pressure during this poll interval: idleness clocks stand still. */
+/* Nanoseconds in which the task took no input although there may have been some: it waited for output, or worked on rows that slow
+ * operators had handed back. Idleness clocks stand still. */
 int64_t op_blocked_ns_total(const struct op *op);
 /* So many timers fired (a window of a key counts as one). */
 void op_count_timers(struct op *op, uint64_t count);

@@ -20,8 +20,8 @@ struct op_assign_timestamps {
     struct event_time event_time;
     struct watermark_generator generator;
     int64_t next_emit_ms;
-    int64_t quiet_since_ns;   /* last row, on the monotonic clock */
-    int64_t quiet_blocked_ns; /* op_blocked_ns_total then: time under back pressure is not quiet */
+    int64_t quiet_since_ns;   /* when the last row had gone on, on the monotonic clock */
+    int64_t quiet_blocked_ns; /* op_blocked_ns_total then: time in which no row could come is not quiet */
     bool is_idle;
     bool has_restored;
     int64_t restored_max_timestamp;
@@ -85,8 +85,6 @@ static struct error *assign_process(struct op *op, uint32_t input, struct batch 
 {
     struct op_assign_timestamps *self = (struct op_assign_timestamps *)op;
     (void)input;
-    self->quiet_since_ns = clock_mono_ns();
-    self->quiet_blocked_ns = op_blocked_ns_total(op);
     if (self->is_idle) {
         self->is_idle = false;
         TRY(op_emit_idle(op, false));
@@ -97,6 +95,9 @@ static struct error *assign_process(struct op *op, uint32_t input, struct batch 
         TRY(event_time_assign(&self->event_time, out, &out));
     int64_t latest = out->event_time != NULL ? event_time_max(out->event_time, 0, out->row_count) : TIME_MIN;
     TRY(op_emit(op, out));
+    /* Only now: what the rows met downstream may have taken long. */
+    self->quiet_since_ns = clock_mono_ns();
+    self->quiet_blocked_ns = op_blocked_ns_total(op);
     watermark_generator_on_timestamp(&self->generator, latest);
     return self->options.interval_ms == 0 ? emit_watermark(self) : NULL;
 }

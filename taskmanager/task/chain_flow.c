@@ -277,10 +277,16 @@ void op_wake_at(struct op *op, int64_t time_ms)
         node->wake_at_ms = time_ms;
 }
 
+int64_t chain_blocked_ns(const struct operator_chain *chain)
+{
+    struct task_clock *clock = chain->options.clock;
+    return clock != NULL ? task_clock_blocked_ns(clock) : 0;
+}
+
 int64_t op_blocked_ns_total(const struct op *op)
 {
-    struct task_clock *clock = op_node(op)->chain->options.clock;
-    return clock != NULL ? task_clock_blocked_ns(clock) : 0;
+    const struct operator_chain *chain = op_node(op)->chain;
+    return chain_blocked_ns(chain) + chain->resumed_ns;
 }
 
 void op_count_timers(struct op *op, uint64_t count)

@@ -235,7 +235,7 @@ bool operator_chain_is_holding(const struct operator_chain *chain)
     return chain_last_holding(chain) != NULL;
 }
 
-struct error *operator_chain_resume(struct operator_chain *chain)
+static struct error *chain_resume_slice(struct operator_chain *chain)
 {
     chain_begin_slice(chain);
     struct chain_node *node = chain_last_holding(chain);
@@ -246,6 +246,14 @@ struct error *operator_chain_resume(struct operator_chain *chain)
         node = chain_last_holding(chain);
     }
     return NULL;
+}
+
+struct error *operator_chain_resume(struct operator_chain *chain)
+{
+    int64_t start_ns = clock_mono_ns(), start_blocked_ns = chain_blocked_ns(chain);
+    struct error *err = chain_resume_slice(chain);
+    chain->resumed_ns += clock_mono_ns() - start_ns - (chain_blocked_ns(chain) - start_blocked_ns);
+    return err;
 }
 
 int64_t operator_chain_next_wake_ms(const struct operator_chain *chain)

@@ -38,7 +38,7 @@ struct operator_chain_options {
     const atomic_bool *is_aborting; /* op_context's */
     atomic_ullong *step_count;      /* op_context's */
     int64_t slice_ns;               /* how long a call of process, poll, wake or resume should take at most; 0: no limit */
-    struct task_clock *clock; /* taskmanager/task/task_clock.h: answers op_blocked_ns_total; NULL: never blocked */
+    struct task_clock *clock; /* taskmanager/task/task_clock.h: for op_blocked_ns_total; NULL: output never holds it up */
     struct op_monitor *monitor; /* taskmanager/task/op_monitor.h, of as many operators as the vertex has; NULL: nobody looks */
     struct chain_output **outputs;
     uint32_t output_count;

@@ -59,6 +59,7 @@ struct operator_chain {
     uint32_t *gate_inputs; /* gate -> logical input of the head */
     uint32_t gate_count;
     int64_t slice_end_ns;
+    int64_t resumed_ns; /* spent on rows that were held, back pressure excluded */
     bool is_snapshotting; /* unaligned: what comes to an operator that holds something waits, however much there is */
     char *task_name;
 };
@@ -75,6 +76,8 @@ static inline void node_leave(const struct chain_node *node, uint32_t place_befo
 }
 
 /* ---- chain_flow.c ---- */
+/* Time under back pressure; 0 without a clock. */
+int64_t chain_blocked_ns(const struct operator_chain *chain);
 void chain_begin_slice(struct operator_chain *chain);
 /* Input as it comes from upstream; it waits when there is some at the operator already. batch is borrowed. */
 MUST_CHECK struct error *node_process(struct chain_node *node, uint32_t input, struct batch *batch);

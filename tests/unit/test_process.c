@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- functions under test ---- */
 
@@ -50,6 +51,13 @@ MR_FLAT_MAP(test_repeat, item, item)
 MR_FILTER(test_is_even, item)
 {
     return in->value % 2 == 0;
+}
+
+MR_MAP(test_slow_copy, item, item)
+{
+    (void)ctx;
+    usleep((useconds_t)in->value * 1000);
+    *out = *in;
 }
 
 MR_TIMESTAMP_ASSIGNER(test_time_of_value, item)
@@ -593,6 +601,46 @@ START_TEST(assign_timestamps_makes_its_own_watermarks)
 }
 END_TEST
 
+static void wake(struct chain_harness *chain)
+{
+    ck_assert_ptr_null(operator_chain_wake(chain->chain, INT64_MAX - 1));
+}
+
+/* While a slow function works on rows no others can come: that is no idleness, or the rows that wait would be late where others went on. */
+START_TEST(slow_functions_make_nobody_idle)
+{
+    json_t *operators = json_pack("[{s:s,s:s,s:i,s:{},s:o},{s:s,s:s,s:i,s:{s:o},s:o,s:[{s:i,s:i,s:i,s:s}]},"
+                                  "{s:s,s:s,s:i,s:{s:s},s:o,s:[{s:i,s:i,s:i,s:s}]},{s:s,s:s,s:i,s:{},s:[{s:i,s:i,s:i,s:s}]}]",
+                                  "name", "source", "type", "datagen-source", "parallelism", 3, "options", "schema", parse(ITEM_SCHEMA),
+                                  "name", "times", "type", "assign_timestamps", "parallelism", 1, "options", "watermark",
+                                      parse("{\"strategy\":\"bounded\",\"idle_timeout_ms\":1000,\"interval_ms\":200,\"function\":\"test_time_of_value\"}"),
+                                      "schema", parse(ITEM_SCHEMA),
+                                  "inputs", "source", 0, "side_output", -1, "input", 0, "partitioning", "REBALANCE",
+                                  "name", "slow", "type", "map", "parallelism", 1, "options", "function", "test_slow_copy", "schema",
+                                      parse(ITEM_SCHEMA),
+                                  "inputs", "source", 1, "side_output", -1, "input", 0, "partitioning", "FORWARD",
+                                  "name", "sink", "type", "blackhole-sink", "parallelism", 3, "options", "inputs", "source", 2, "side_output", -1,
+                                  "input", 0, "partitioning", "REBALANCE");
+    struct chain_harness chain;
+    chain_harness_set_slice(1000000);
+    chain_harness_init(&chain, operators, 1, 0, NULL);
+    chain_harness_send(&chain, 0, parse("[[\"a\",1100],[\"b\",600],[\"c\",600]]"), NULL); /* milliseconds */
+    wake(&chain);
+    ck_assert(!chain.collectors[0].is_idle);
+    while (operator_chain_is_holding(chain.chain))
+        ck_assert_ptr_null(operator_chain_resume(chain.chain));
+    wake(&chain);
+    ck_assert_uint_eq(json_array_size(chain.collectors[0].rows), 3);
+    ck_assert(!chain.collectors[0].is_idle);
+    usleep(1100000);
+    wake(&chain);
+    ck_assert(chain.collectors[0].is_idle);
+    chain_harness_finish(&chain);
+    chain_harness_set_slice(0);
+    json_decref(operators);
+}
+END_TEST
+
 /* ---- chains ---- */
 
 START_TEST(a_chain_passes_rows_by_direct_calls)
@@ -687,6 +735,7 @@ int main(void)
     tcase_add_test(tcase, deleted_timers_take_no_room);
     tcase_add_test(tcase, co_process_joins_and_takes_the_lower_watermark);
     tcase_add_test(tcase, assign_timestamps_makes_its_own_watermarks);
+    tcase_add_test(tcase, slow_functions_make_nobody_idle);
     tcase_add_test(tcase, a_chain_passes_rows_by_direct_calls);
     tcase_add_test(tcase, books_round_trip_and_add_up);
     return run_suite(suite);
