@@ -429,6 +429,37 @@ START_TEST(file_sink_writes_over_no_visible_file)
 }
 END_TEST
 
+/* ---- printing ---- */
+
+/* Numbers once came with all the digits that a double has: 0.10000000000000001. */
+START_TEST(print_writes_numbers_in_their_shortest_form)
+{
+    json_t *graph = json_pack("[{s:s,s:s,s:i,s:{},s:o},{s:s,s:s,s:i,s:{s:s,s:b},s:[{s:i,s:i,s:i,s:s}]}]", "name", "source", "type",
+                              "datagen-source", "parallelism", 3, "options", "schema",
+                              parse("[{\"name\":\"d\",\"type\":\"DOUBLE\",\"nullable\":true},{\"name\":\"f\",\"type\":\"FLOAT\",\"nullable\":true},"
+                                    "{\"name\":\"n\",\"type\":\"BIGINT\",\"nullable\":true},{\"name\":\"s\",\"type\":\"STRING\",\"nullable\":true}]"),
+                              "name", "print", "type", "print-sink", "parallelism", 1, "options", "identifier", "out", "standard_error", 1, "inputs",
+                              "source", 0, "side_output", -1, "input", 0, "partitioning", "REBALANCE");
+    struct chain_harness chain;
+    char text[256];
+    int pipes[2], before = dup(STDERR_FILENO);
+    ck_assert_int_eq(pipe(pipes), 0);
+    ck_assert_int_eq(dup2(pipes[1], STDERR_FILENO), STDERR_FILENO);
+    chain_harness_init(&chain, graph, 1, 0, NULL);
+    chain_harness_send(&chain, 0, parse("[[0.1,0.1,1,\"a\"],[2.0,1e-7,null,null],[1e300,-2.5,-9223372036854775808,\"\"]]"), NULL);
+    chain_harness_finish(&chain);
+    ck_assert_int_eq(dup2(before, STDERR_FILENO), STDERR_FILENO);
+    close(pipes[1]);
+    close(before);
+    ssize_t length = read(pipes[0], text, sizeof text - 1);
+    close(pipes[0]);
+    ck_assert_int_gt(length, 0);
+    text[length] = '\0';
+    ck_assert_str_eq(text, "out> +I[0.1, 0.1, 1, a]\nout> +I[2.0, 1e-07, null, null]\nout> +I[1e+300, -2.5, -9223372036854775808, ]\n");
+    json_decref(graph);
+}
+END_TEST
+
 /* ---- user libraries ---- */
 
 static void expect_no_library(const char *folder, const char *name, const char *part)
@@ -499,6 +530,7 @@ int main(void)
     tcase_add_test(tcase, file_sink_shows_rows_exactly_once);
     tcase_add_test(tcase, file_sink_restores_without_files_that_were_taken_away);
     tcase_add_test(tcase, file_sink_writes_over_no_visible_file);
+    tcase_add_test(tcase, print_writes_numbers_in_their_shortest_form);
     tcase_add_test(tcase, malformed_libraries_are_explained);
     return run_suite(suite);
 }

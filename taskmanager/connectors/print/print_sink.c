@@ -5,6 +5,7 @@
 #include "common/base/heap.h"
 #include "common/base/str_buf.h"
 #include "taskmanager/connectors/sink_books.h"
+#include "taskmanager/formats/value_text.h"
 #include "taskmanager/ops/op_support.h"
 
 #include <errno.h>
@@ -63,8 +64,8 @@ static void append_value(struct str_buf *text, enum data_type type, const struct
     case TYPE_DATE: str_buf_printf(text, "%" PRId32, ((const int32_t *)values)[row]); break;
     case TYPE_INT64:
     case TYPE_TIMESTAMP: str_buf_printf(text, "%" PRId64, ((const int64_t *)values)[row]); break;
-    case TYPE_FLOAT: str_buf_printf(text, "%.9g", (double)((const float *)values)[row]); break;
-    case TYPE_DOUBLE: str_buf_printf(text, "%.17g", ((const double *)values)[row]); break;
+    case TYPE_FLOAT: value_text_print_float(((const float *)values)[row], text); break;
+    case TYPE_DOUBLE: value_text_print_double(((const double *)values)[row], text); break;
     case TYPE_STRING:
     case TYPE_BYTES: {
         const struct string_view *view = &((const struct string_view *)values)[row];
