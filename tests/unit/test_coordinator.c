@@ -758,6 +758,30 @@ START_TEST(deletions_that_waited_are_done_at_the_end)
 }
 END_TEST
 
+/* A runner keeps the last state of a finished task also when it had heard that the checkpoint is given up, and may write it after the rest
+ * was deleted. */
+START_TEST(late_state_of_a_failed_checkpoint_is_deleted)
+{
+    json_t *config = checkpointed("1");
+    json_object_set_new(config, "execution.checkpointing.timeout", json_string("10 s"));
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, config, &job);
+    trigger(&f, job, CHECKPOINT_KIND_SAVEPOINT);
+    char *directory = heap_strdup(job->pending.items[0]->directory);
+    tick_to(&f, NOW + 10000);
+    ck_assert_str_eq(find_action(&f, ACTION_DELETE_DIRECTORY)->delete_directory.directory, directory);
+    ack(&f, job, 0, 0, 1, 10, false); /* its runner has removed that itself */
+    ck_assert_ptr_null(find_action(&f, ACTION_DELETE_DIRECTORY));
+    ack(&f, job, 1, 0, 1, 10, true);
+    ck_assert_str_eq(find_action(&f, ACTION_DELETE_DIRECTORY)->delete_directory.directory, directory);
+    ack(&f, job, 0, 0, 2, 10, true);
+    ack(&f, job, 0, 0, 2, 10, true); /* twice, of one that is under way */
+    ck_assert_ptr_null(find_action(&f, ACTION_DELETE_DIRECTORY));
+    free(directory);
+    fixture_finish(&f);
+}
+END_TEST
+
 /* Five producers and three consumers: 0; 1 and 2; 3 and 4. */
 START_TEST(rescale_consumers_start_after_their_own_producers)
 {
@@ -901,6 +925,7 @@ int main(void)
     tcase_add_test(tests, a_job_that_has_finished_does_not_fail_over_a_checkpoint);
     tcase_add_test(tests, savepoint_that_a_job_needs_is_not_disposed);
     tcase_add_test(tests, deletions_that_waited_are_done_at_the_end);
+    tcase_add_test(tests, late_state_of_a_failed_checkpoint_is_deleted);
     tcase_add_test(tests, rescale_consumers_start_after_their_own_producers);
     tcase_add_test(tests, cancel_keeps_or_deletes);
     tcase_add_test(tests, fixed_delay_gives_up);
