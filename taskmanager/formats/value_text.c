@@ -156,7 +156,8 @@ static const char *store_integer(struct batch_builder *builder, uint32_t column,
         double number;
         if (!value_text_parse_double(text, length, &number))
             return "not a number";
-        if (!(number >= -9007199254740992.0 && number <= 9007199254740992.0) || number != trunc(number))
+        /* 2^53 is what its neighbours above are rounded to, too. */
+        if (!(number > -9007199254740992.0 && number < 9007199254740992.0) || number != trunc(number))
             return "not a whole number, or out of range";
         value = (int64_t)number;
     }
