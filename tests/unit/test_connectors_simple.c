@@ -148,18 +148,32 @@ START_TEST(datagen_is_exact_across_restores)
 }
 END_TEST
 
-START_TEST(a_sequence_with_an_end_bounds_the_source)
+static void sequence_gives(const char *type, const char *options, const char *rows)
 {
-    json_t *graph = source_graph("datagen-source", "{\"fields\":{\"n\":{\"kind\":\"sequence\",\"start\":5,\"end\":9}}}",
-                                 "[{\"name\":\"n\",\"type\":\"BIGINT\",\"nullable\":false}]", 1);
+    char *source = heap_printf("{\"fields\":{\"n\":{\"kind\":\"sequence\",%s}}}", options);
+    char *schema = heap_printf("[{\"name\":\"n\",\"type\":\"%s\",\"nullable\":false}]", type);
+    json_t *graph = source_graph("datagen-source", source, schema, 1);
     struct chain_harness chain;
     chain_harness_init(&chain, graph, 0, 0, NULL);
     chain_harness_run_source(&chain);
-    json_t *expected = parse("[[5],[6],[7],[8],[9]]");
-    ck_assert(json_equal(chain.collectors[0].rows, expected));
+    json_t *expected = parse(rows);
+    ck_assert_msg(json_equal(chain.collectors[0].rows, expected), "%s: %zu rows", options, json_array_size(chain.collectors[0].rows));
     json_decref(expected);
     chain_harness_finish(&chain);
     json_decref(graph);
+    free(source);
+    free(schema);
+}
+
+START_TEST(a_sequence_with_an_end_bounds_the_source)
+{
+    sequence_gives("BIGINT", "\"start\":5,\"end\":9", "[[5],[6],[7],[8],[9]]");
+    sequence_gives("BIGINT", "\"start\":5,\"end\":9,\"step\":3", "[[5],[8]]");
+    sequence_gives("BIGINT", "\"start\":5,\"end\":6,\"repeat\":3", "[[5],[5],[5],[6],[6],[6]]"); /* the end, too, comes as often */
+    sequence_gives("BIGINT", "\"start\":9223372036854775804,\"end\":9223372036854775806", "[[9223372036854775804],[9223372036854775805],[9223372036854775806]]");
+    sequence_gives("BIGINT", "\"start\":5,\"end\":4", "[]");
+    sequence_gives("DOUBLE", "\"start\":0,\"end\":1,\"step\":0.5", "[[0.0],[0.5],[1.0]]");
+    sequence_gives("DOUBLE", "\"start\":1,\"end\":2,\"repeat\":2", "[[1.0],[1.0],[2.0],[2.0]]");
 }
 END_TEST
 

@@ -171,9 +171,16 @@ uint64_t datagen_column_row_limit(const struct datagen_column *column, const jso
     const json_t *end = json_object_get(options, "end");
     if (column->kind != DATAGEN_SEQUENCE || !json_is_number(end))
         return UINT64_MAX;
+    if (!is_real(column->type) && column->real_step == 0 && json_is_integer(end)) {
+        if (json_integer_value(end) < column->min || column->step <= 0)
+            return 0;
+        uint64_t values = ((uint64_t)json_integer_value(end) - (uint64_t)column->min) / (uint64_t)column->step;
+        return values >= UINT64_MAX / column->repeat ? UINT64_MAX : (values + 1) * column->repeat;
+    }
     double span = json_number_value(end) - (is_real(column->type) ? column->real_min : (double)column->min);
-    double step = column->real_step > 0 ? column->real_step : (double)column->step / (double)column->repeat;
-    return span < 0 || step <= 0 ? 0 : (uint64_t)(span / step) + 1;
+    double step = column->real_step > 0 ? column->real_step : (double)column->step;
+    double repeat = column->real_step > 0 ? 1 : (double)column->repeat;
+    return span < 0 || step <= 0 ? 0 : (uint64_t)((floor(span / step) + 1) * repeat);
 }
 
 /* ---- filling ---- */
