@@ -321,14 +321,14 @@ static void check_window(const struct facts *facts, const struct job_operator *s
     char *missing = words_duration(window.watermark == TIME_UNSET ? 0 : window.next_end - window.watermark);
     struct finding *finding;
     if (!window.is_event_time)
-        finding = diagnosis_add(out, DIAGNOSIS_INFO, -1, "No window of \"%s\" has ended yet: the first one ends at %s.", spec->name, end);
+        finding = diagnosis_add(out, DIAGNOSIS_INFO, -1, "No window of \"%s\" has given a row yet: the next one ends at %s.", spec->name, end);
     else if (window.watermark == TIME_UNSET)
         finding = diagnosis_add(out, DIAGNOSIS_INFO, -1,
-                                "No window of \"%s\" has ended yet: the first one ends at %s, and there is no watermark yet.", spec->name,
+                                "No window of \"%s\" has given a row yet: the next one ends at %s, and there is no watermark yet.", spec->name,
                                 end);
     else
         finding = diagnosis_add(out, DIAGNOSIS_INFO, -1,
-                                "No window of \"%s\" has ended yet: the first one ends at %s and the watermark is at %s, so records of %s "
+                                "No window of \"%s\" has given a row yet: the next one ends at %s and the watermark is at %s, so records of %s "
                                 "of event time are missing.", spec->name, end, watermark, missing);
     finding_set_task(finding, window.first->task);
     finding->explains = !has_written(facts);

@@ -12,6 +12,7 @@
 /* A start that takes longer than this is told as a warning, then as an error. */
 #define START_SLOW_MS 15000
 #define START_STUCK_MS 60000
+#define JOBS_NAMED_MAX 5
 #define NO_RESOURCE "NoResourceAvailableException"
 
 /* ---- the end ---- */
@@ -57,19 +58,49 @@ void rule_job_ended(const struct facts *facts, struct diagnosis *out)
 
 /* ---- slots ---- */
 
-/* "1 by job Click Event Count" for each job that has slots. */
+static uint32_t slots_of(const struct job *job)
+{
+    uint32_t count = 0;
+    for (uint32_t s = 0; s < job->slot_count; s++)
+        count += job->slots[s].taskmanager != NULL;
+    return count;
+}
+
+/* "1 by job "Click Event Count", 3 by 2 other jobs" */
 static char *slots_in_use(const struct coordinator *coordinator)
 {
     struct str_buf text = {0};
+    uint32_t named_count = 0, other_count = 0, other_slots = 0;
     for (size_t i = 0; i < coordinator->jobs.count; i++) {
         const struct job *job = coordinator->jobs.entries[i].value;
-        uint32_t count = 0;
-        for (uint32_t s = 0; s < job->slot_count; s++)
-            count += job->slots[s].taskmanager != NULL;
-        if (count > 0)
+        uint32_t count = slots_of(job);
+        if (count > 0 && named_count < JOBS_NAMED_MAX) {
             str_buf_printf(&text, "%s%" PRIu32 " by job \"%s\"", text.length > 0 ? ", " : "", count, job->graph->name);
+            named_count++;
+        } else if (count > 0) {
+            other_count++;
+            other_slots += count;
+        }
     }
+    if (other_count > 0)
+        str_buf_printf(&text, ", %" PRIu32 " by %" PRIu32 " other %s", other_slots, other_count, words_plural(other_count, "job", "jobs"));
     return str_buf_detach(&text);
+}
+
+static bool is_waiting_for_slots(const struct job *job)
+{
+    return job->slots_missing_since_ms != 0 && !job->has_slots && !job_state_is_terminal(job->state);
+}
+
+/* ", and 2 other jobs wait for slots too": those that are started for this job may go to them. */
+static char *others_that_wait(const struct facts *facts)
+{
+    const struct hash_map *jobs = &facts->coordinator->jobs;
+    uint32_t count = 0;
+    for (size_t i = 0; i < jobs->count; i++)
+        count += jobs->entries[i].value != facts->job && is_waiting_for_slots(jobs->entries[i].value);
+    return count == 0 ? heap_strdup("")
+                      : heap_printf(", and %" PRIu32 " other %s for slots too", count, words_plural(count, "job waits", "jobs wait"));
 }
 
 void rule_missing_slots(const struct facts *facts, struct diagnosis *out)
@@ -81,22 +112,23 @@ void rule_missing_slots(const struct facts *facts, struct diagnosis *out)
     uint32_t needed = job->slot_count, there = coordinator->slot_count, free_count = coordinator->free_slot_count;
     char *since = words_since(job->slots_missing_since_ms, facts->now_ms);
     char *users = slots_in_use(coordinator);
+    char *others = others_that_wait(facts);
     /* Just allocated ones are on their way to being deployed. */
     uint32_t missing = needed > free_count ? needed - free_count : 0;
     enum diagnosis_severity severity = job->state == JOB_FAILED || missing > 0 ? DIAGNOSIS_ERROR : DIAGNOSIS_INFO;
     struct finding *finding;
     if (coordinator->taskmanagers.count == 0)
         finding = diagnosis_add(out, severity, job->slots_missing_since_ms,
-                                "Too few slots %s: the job needs %" PRIu32 " %s, and no taskmanager is registered: %" PRIu32 " %s missing.",
-                                since, needed, words_plural(needed, "slot", "slots"), missing, words_plural(missing, "is", "are"));
+                                "Too few slots %s: the job needs %" PRIu32 " %s, and no taskmanager is registered: %" PRIu32 " %s missing%s.",
+                                since, needed, words_plural(needed, "slot", "slots"), missing, words_plural(missing, "is", "are"), others);
     else
         finding = diagnosis_add(out, severity, job->slots_missing_since_ms,
                                 "Too few slots %s: the job needs %" PRIu32 " %s, %" PRIu32 " of the %" PRIu32 " on %zu %s %s free%s%s%s: "
-                                "" "" "%" PRIu32 " %s missing.", since, needed, words_plural(needed, "slot", "slots"), free_count, there,
+                                "" "" "%" PRIu32 " %s missing%s.", since, needed, words_plural(needed, "slot", "slots"), free_count, there,
                                 coordinator->taskmanagers.count,
                                 words_plural((int64_t)coordinator->taskmanagers.count, "taskmanager", "taskmanagers"),
                                 words_plural(free_count, "is", "are"), users[0] != '\0' ? " (in use: " : "", users,
-                                users[0] != '\0' ? ")" : "", missing, words_plural(missing, "is", "are"));
+                                users[0] != '\0' ? ")" : "", missing, words_plural(missing, "is", "are"), others);
     finding->explains = true;
     finding->hint = heap_printf("start taskmanagers with %" PRIu32 " more %s, raise taskmanager.numberOfTaskSlots, or run the job with a lower "
                                 "parallelism (-p)",
@@ -108,6 +140,7 @@ void rule_missing_slots(const struct facts *facts, struct diagnosis *out)
     finding_put(finding, "taskmanagers", (int64_t)coordinator->taskmanagers.count);
     free(since);
     free(users);
+    free(others);
 }
 
 /* ---- restarts ---- */

@@ -88,6 +88,13 @@ static void add_taskmanager(struct fixture *f, uint32_t slots)
     handle(f, &event);
 }
 
+static void submit(struct fixture *f, uint32_t parallelism, uint8_t id)
+{
+    struct event event = {.kind = EVENT_JOB_SUBMITTED, .job_submitted = {.graph = make_graph(parallelism)}};
+    event.job_submitted.graph->job_id = (struct id){{id}};
+    handle(f, &event);
+}
+
 /* slots 0: no taskmanager. */
 static void setup(struct fixture *f, uint32_t parallelism, uint32_t slots)
 {
@@ -97,8 +104,7 @@ static void setup(struct fixture *f, uint32_t parallelism, uint32_t slots)
     ck_assert_ptr_null(coordinator_create(&options, &f->coordinator));
     if (slots > 0)
         add_taskmanager(f, slots);
-    struct event event = {.kind = EVENT_JOB_SUBMITTED, .job_submitted = {.graph = make_graph(parallelism)}};
-    handle(f, &event);
+    submit(f, parallelism, 0xaa);
     f->job = coordinator_job(f->coordinator, (struct id){{0xaa}});
     ck_assert_ptr_nonnull(f->job);
 }
@@ -244,6 +250,20 @@ START_TEST(test_missing_slots)
     finding = expect(&f, "missing-slots", DIAGNOSIS_ERROR, "1 is missing");
     ck_assert_int_eq(finding->since_ms, NOW);
     expect_none(&f, "restart-loop");
+    teardown(&f);
+}
+END_TEST
+
+START_TEST(test_missing_slots_of_many)
+{
+    struct fixture f;
+    setup(&f, 1, 7);
+    for (uint8_t id = 1; id <= 8; id++)
+        submit(&f, 1, id);
+    f.job = coordinator_job(f.coordinator, (struct id){{8}});
+    expect(&f, "missing-slots", DIAGNOSIS_ERROR,
+           "(in use: 1 by job \"Clicks\", 1 by job \"Clicks\", 1 by job \"Clicks\", 1 by job \"Clicks\", 1 by job \"Clicks\", "
+           "2 by 2 other jobs): 1 is missing, and 1 other job waits for slots too.");
     teardown(&f);
 }
 END_TEST
@@ -602,7 +622,7 @@ START_TEST(test_open_window)
                                  "window", "is_event_time", 1, "next_end", (json_int_t)NOW);
     report(&f, MAP, 0, times(0, 0), operator);
     expect(&f, "window-open", DIAGNOSIS_INFO,
-           "No window of \"Slow Map\" has ended yet: the first one ends at 2023-11-14T22:13:20.000Z and the watermark is at "
+           "No window of \"Slow Map\" has given a row yet: the next one ends at 2023-11-14T22:13:20.000Z and the watermark is at "
                                               "2023-11-14T22:13:17.000Z, so records of 3.0 s of event time are missing.");
     ck_assert(f.diagnosis.is_healthy);
     ck_assert_msg(strncmp(f.diagnosis.summary, "No window", 9) == 0, "%s", f.diagnosis.summary);
@@ -747,6 +767,7 @@ int main(void)
     Suite *suite = suite_create("diagnosis rules");
     TCase *tests = tcase_create("rules");
     tcase_add_test(tests, test_missing_slots);
+    tcase_add_test(tests, test_missing_slots_of_many);
     tcase_add_test(tests, test_starting_and_healthy);
     tcase_add_test(tests, test_restart_loop);
     tcase_add_test(tests, test_failed_and_canceled);
