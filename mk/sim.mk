@@ -5,7 +5,7 @@ SRC_sim   := $(wildcard tests/sim/*.c)
 SIM       := $(BUILD)/tests/sim
 SIM_SEEDS ?= $(if $(SAN),300,10000)
 SIM_SEED  ?= 1
-SIM_CANARIES := early-commit no-fence no-kill-wait wrong-restore slot-leak delete-latest
+SIM_CANARIES := early-commit no-fence no-kill-wait wrong-restore slot-leak delete-latest lost-delete
 
 .PHONY: sim sim-canaries
 $(SIM): $(call objects,$(SRC_sim)) $(call objects,$(call sources,jobmanager/core)) $(COMMON_A)

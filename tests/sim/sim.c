@@ -14,7 +14,7 @@
 #define CALM_MS (3 * 60000LL)
 
 static const char *const injection_names[INJECT_COUNT] = {"none", "early-commit", "no-fence", "no-kill-wait", "wrong-restore", "slot-leak",
-                                                          "delete-latest"};
+                                                          "delete-latest", "lost-delete"};
 
 /* ---------------------------------------------------------------- randomness and time */
 
@@ -214,7 +214,7 @@ static json_t *job_config(struct sim *sim, const struct sim_job *job)
 }
 
 /* A restored job goes on where the savepoint was; like: the job it comes from, at another parallelism. */
-void sim_submit(struct sim *sim, const char *savepoint_directory, const struct sim_job *like)
+void sim_submit(struct sim *sim, const char *savepoint_directory, const struct sim_job *like, bool claims)
 {
     if (sim->job_count == SIM_JOBS_MAX)
         return;
@@ -237,6 +237,7 @@ void sim_submit(struct sim *sim, const char *savepoint_directory, const struct s
         const struct sim_directory *directory = sim_directory(sim, savepoint_directory, false);
         event.job_submitted.savepoint_path = savepoint_directory;
         event.job_submitted.savepoint_metadata = directory->metadata;
+        event.job_submitted.claims_savepoint = claims;
         job->has_damage = directory->is_damaged;
     }
     sim_event(sim, &event);
@@ -249,15 +250,28 @@ void sim_submit(struct sim *sim, const char *savepoint_directory, const struct s
     }
 }
 
-void sim_request(struct sim *sim, struct sim_job *job, enum checkpoint_kind kind, bool cancel)
+static struct id request_create(struct sim *sim)
 {
-    struct event event = {.kind = EVENT_TRIGGER};
     struct sim_request request = {0};
     uint64_t words[2] = {sim_random(sim), sim->requests.count + 1};
     memcpy(request.id.bytes, words, sizeof request.id.bytes);
     vec_push(&sim->requests, request);
+    return request.id;
+}
+
+void sim_answered(struct sim *sim, struct id request)
+{
+    for (size_t i = 0; i < sim->requests.count; i++) {
+        if (id_equals(sim->requests.items[i].id, request) && ++sim->requests.items[i].answers > 1)
+            sim_fail(sim, "request %zu was answered twice", i);
+    }
+}
+
+void sim_request(struct sim *sim, struct sim_job *job, enum checkpoint_kind kind, bool cancel)
+{
+    struct event event = {.kind = EVENT_TRIGGER};
     event.trigger.job = job->id;
-    event.trigger.trigger_id = request.id;
+    event.trigger.trigger_id = request_create(sim);
     event.trigger.kind = kind;
     event.trigger.directory = "/disk/savepoints";
     event.trigger.cancel_job = cancel;
@@ -364,10 +378,28 @@ static void fault_damage(struct sim *sim)
     }
 }
 
+/* A user disposes a savepoint, whoever may still need it. */
+static void dispose(struct sim *sim, struct sim_job *job)
+{
+    if (job->checkpoints.count == 0)
+        return;
+    const struct sim_checkpoint *checkpoint = &job->checkpoints.items[sim_random(sim) % job->checkpoints.count];
+    const struct sim_directory *directory = sim_directory(sim, checkpoint->directory, false);
+    if (checkpoint->kind == CHECKPOINT_KIND_CHECKPOINT || directory == NULL || directory->metadata == NULL)
+        return;
+    sim_trace(sim, "USER disposes %s", directory->path);
+    struct event event = {.kind = EVENT_SAVEPOINT_DISPOSE, .dispose = {.trigger_id = request_create(sim), .path = directory->path}};
+    sim_event(sim, &event);
+}
+
 static void fault_user(struct sim *sim)
 {
     struct sim_job *job = &sim->jobs[sim_random(sim) % sim->job_count];
-    uint64_t what = sim_random(sim) % 10;
+    uint64_t what = sim_random(sim) % 12;
+    if (what >= 10) {
+        dispose(sim, job);
+        return;
+    }
     if (what < 4) {
         sim_request(sim, job, CHECKPOINT_KIND_SAVEPOINT, sim_chance(sim, 15));
     } else if (what < 6) {
@@ -378,7 +410,7 @@ static void fault_user(struct sim *sim)
         struct event event = {.kind = EVENT_JOB_CANCEL, .job_cancel = {.job = job->id}};
         sim_event(sim, &event);
     } else {
-        sim_submit(sim, NULL, NULL);
+        sim_submit(sim, NULL, NULL, false);
     }
 }
 
@@ -429,6 +461,8 @@ static void check_settled(struct sim *sim)
         if (!is_up && (job->has_slots || job->slot_count <= sim->coordinator->free_slot_count))
             sim_fail(sim, "job %u neither runs nor ends: %s, %u of %u tasks run", i, job_state_name(job->state), job->state_counts[EXECUTION_RUNNING],
                      job->task_count);
+        if (job->state_counts[EXECUTION_FINISHED] == job->task_count)
+            sim_fail(sim, "all tasks of job %u have finished, and it does not end: %s", i, job_state_name(job->state));
         if (is_up && sim->jobs[i].has_checkpoints && !job->is_stopping && job->checkpoints.counts.completed == 0)
             sim_fail(sim, "job %u runs and completed no checkpoint", i);
     }
@@ -460,6 +494,27 @@ static void cancel_all(struct sim *sim)
     }
 }
 
+/* Of the jobs that have ended: failed checkpoints and savepoints leave nothing, the others what the job's retention says. */
+static void check_disk(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->job_count; i++) {
+        const struct job *job = coordinator_job(sim->coordinator, sim->jobs[i].id);
+        if (job == NULL)
+            continue;
+        enum checkpoint_retention retention = job->settings.retention;
+        bool keeps = job->state == JOB_CANCELED ? retention == RETENTION_RETAIN_ON_CANCELLATION
+                                                : job->state == JOB_FAILED && retention != RETENTION_NONE;
+        for (size_t c = 0; c < sim->jobs[i].checkpoints.count; c++) {
+            const struct sim_checkpoint *checkpoint = &sim->jobs[i].checkpoints.items[c];
+            const struct checkpoint *known = coordinator_checkpoint(job, checkpoint->id);
+            bool is_checkpoint = checkpoint->kind == CHECKPOINT_KIND_CHECKPOINT;
+            bool may_stay = is_checkpoint ? keeps && (known == NULL || !known->is_discarded) : known == NULL || !known->is_discarded;
+            if (!may_stay && sim_disk_has(sim, checkpoint->directory))
+                sim_fail(sim, "job %u has ended and left %s", i, checkpoint->directory);
+        }
+    }
+}
+
 static void sim_begin(struct sim *sim)
 {
     sim->generator = sim->seed * 0x9e3779b97f4a7c15ULL + 1;
@@ -467,6 +522,10 @@ static void sim_begin(struct sim *sim)
     sim->faults_end_ms = START_MS + sim_between(sim, 20000, 400000);
     sim->config = config_create_over(NULL);
     struct error *err = config_set(sim->config, "resourcemanager.standalone.start-up-time", sim_chance(sim, 50) ? "5 min" : "1 s", "sim");
+    check(err == NULL);
+    err = config_set(sim->config, "jobstore.expiration-time", sim_chance(sim, 20) ? "20 s" : "1 h", "sim");
+    check(err == NULL);
+    err = config_set(sim->config, "jobstore.max-capacity", sim_chance(sim, 10) ? "1" : "1000", "sim");
     check(err == NULL);
     struct coordinator_options options = {.config = sim->config, .seed = sim_random(sim), .now_ms = sim->now_ms,
                                           .checkpoint_directory = "/disk/checkpoints"};
@@ -515,7 +574,7 @@ static void run_seed(uint64_t seed, enum sim_injection injection, bool is_verbos
     sim->is_verbose = is_verbose;
     sim_begin(sim);
     run_until(sim, sim->now_ms + sim_between(sim, 0, 2000));
-    sim_submit(sim, NULL, NULL);
+    sim_submit(sim, NULL, NULL, false);
     sim_at(sim, sim->now_ms + sim_between(sim, 0, 5000), fault);
     run_until(sim, sim->faults_end_ms);
     sim_trace(sim, "the faults end");
@@ -523,6 +582,7 @@ static void run_seed(uint64_t seed, enum sim_injection injection, bool is_verbos
     run_until(sim, sim->now_ms + CALM_MS);
     check_settled(sim);
     cancel_all(sim);
+    check_disk(sim);
     totals->events += sim->events;
     totals->checkpoints += sim->checkpoints_completed;
     totals->restores += sim->restores;

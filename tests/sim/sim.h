@@ -24,6 +24,7 @@ enum sim_injection {
     INJECT_WRONG_RESTORE,  /* one task is restored from another checkpoint */
     INJECT_SLOT_LEAK,      /* RUNNER_GONE gets lost */
     INJECT_DELETE_LATEST,  /* the newest checkpoint's directory is deleted instead of the oldest's */
+    INJECT_LOST_DELETE,    /* one deletion in eight is forgotten */
     INJECT_COUNT
 };
 
@@ -48,7 +49,9 @@ struct sim_runner { /* a task-runner process */
     struct sim_job *job;
     uint64_t epoch;
     bool is_alive;
+    bool is_confirmed_gone;  /* the jobmanager was told; what a lost one wrote late stays */
     VEC(struct sim_task *) tasks;
+    VEC(uint64_t) aborted;   /* checkpoints that it was told to forget */
 };
 
 struct sim_taskmanager { /* an agent */
@@ -94,6 +97,8 @@ struct sim_job {
 struct sim_file {
     char *directory, *path;
     uint64_t token;
+    const struct sim_runner *writer; /* NULL: a copy of the jobmanager's */
+    bool is_final;                   /* the last state of a finished task: its runner keeps it when the checkpoint is aborted */
 };
 
 struct sim_directory {
@@ -150,8 +155,9 @@ bool sim_faulty(struct sim *sim, uint32_t percent); /* never after the faults ha
 struct sim_item *sim_at(struct sim *sim, int64_t time_ms, void (*run)(struct sim *, struct sim_item *));
 void sim_fail(struct sim *sim, const char *format, ...) PRINTF_LIKE(2, 3);
 void sim_trace(struct sim *sim, const char *format, ...) PRINTF_LIKE(2, 3);
-void sim_submit(struct sim *sim, const char *savepoint_directory, const struct sim_job *like);
+void sim_submit(struct sim *sim, const char *savepoint_directory, const struct sim_job *like, bool claims);
 void sim_request(struct sim *sim, struct sim_job *job, enum checkpoint_kind kind, bool cancel);
+void sim_answered(struct sim *sim, struct id request);
 
 /* ---- sim_shell.c ---- */
 void sim_event(struct sim *sim, const struct event *event);
@@ -161,7 +167,10 @@ void sim_send_to_jm(struct sim *sim, struct sim_taskmanager *taskmanager, struct
 struct sim_item *sim_item_create(void);
 void sim_item_destroy(struct sim_item *item);
 struct sim_directory *sim_directory(struct sim *sim, const char *path, bool create);
-void sim_file_write(struct sim *sim, const char *directory, const char *path, uint64_t token);
+struct sim_file *sim_file_write(struct sim *sim, const char *directory, const char *path, uint64_t token);
+void sim_file_remove(struct sim *sim, size_t index);
+/* Whether anything lies there that the core could have known of. */
+bool sim_disk_has(const struct sim *sim, const char *directory);
 uint64_t sim_file_token(const struct sim *sim, const char *directory, const char *path); /* 0: not there */
 void sim_close(struct sim *sim, struct sim_taskmanager *taskmanager, int64_t jm_delay_ms);
 void sim_disk_finish(struct sim *sim);

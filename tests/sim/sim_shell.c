@@ -41,17 +41,39 @@ struct sim_directory *sim_directory(struct sim *sim, const char *path, bool crea
     return &sim->directories.items[sim->directories.count - 1];
 }
 
-void sim_file_write(struct sim *sim, const char *directory, const char *path, uint64_t token)
+struct sim_file *sim_file_write(struct sim *sim, const char *directory, const char *path, uint64_t token)
 {
     for (size_t i = 0; i < sim->files.count; i++) {
         struct sim_file *file = &sim->files.items[i];
         if (strcmp(file->path, path) == 0 && strcmp(file->directory, directory) == 0) {
             file->token = token;
-            return;
+            return file;
         }
     }
     struct sim_file file = {.directory = heap_strdup(directory), .path = heap_strdup(path), .token = token};
     vec_push(&sim->files, file);
+    return &sim->files.items[sim->files.count - 1];
+}
+
+void sim_file_remove(struct sim *sim, size_t index)
+{
+    free(sim->files.items[index].directory);
+    free(sim->files.items[index].path);
+    sim->files.items[index] = sim->files.items[--sim->files.count];
+}
+
+bool sim_disk_has(const struct sim *sim, const char *directory)
+{
+    for (size_t i = 0; i < sim->directories.count; i++) {
+        if (strcmp(sim->directories.items[i].path, directory) == 0)
+            return true;
+    }
+    for (size_t i = 0; i < sim->files.count; i++) {
+        const struct sim_file *file = &sim->files.items[i];
+        if (strcmp(file->directory, directory) == 0 && (file->writer == NULL || file->writer->is_confirmed_gone))
+            return true;
+    }
+    return false;
 }
 
 uint64_t sim_file_token(const struct sim *sim, const char *directory, const char *path)
@@ -86,9 +108,7 @@ static void disk_delete(struct sim *sim, const char *path)
             i++;
             continue;
         }
-        free(sim->files.items[i].directory);
-        free(sim->files.items[i].path);
-        sim->files.items[i] = sim->files.items[--sim->files.count];
+        sim_file_remove(sim, i);
     }
 }
 
@@ -131,6 +151,8 @@ static void deliver_to_jm(struct sim *sim, struct sim_item *item)
     }
     if (sim->injection == INJECT_SLOT_LEAK && item->event.kind == EVENT_RUNNER_GONE)
         return;
+    if (item->event.kind == EVENT_RUNNER_GONE && item->runner != NULL)
+        item->runner->is_confirmed_gone = true;
     sim_event(sim, &item->event);
 }
 
@@ -242,7 +264,7 @@ static struct error *disk_write_metadata(struct sim *sim, struct action *action)
         char *from_directory = heap_strndup(from, (size_t)(from_name - from)), *to_directory = heap_strndup(to, (size_t)(to_name - to));
         uint64_t token = sim_file_token(sim, from_directory, from_name + 1);
         if (token != 0)
-            sim_file_write(sim, to_directory, to_name + 1, token);
+            (void)sim_file_write(sim, to_directory, to_name + 1, token);
         else if (is_awaited(sim, action))
             sim_fail(sim, "checkpoint %" PRIu64 " carries %s, which is gone", action->checkpoint, from);
         free(from_directory);
@@ -289,12 +311,17 @@ static void write_metadata(struct sim *sim, struct action *action)
 static void delete_done(struct sim *sim, struct sim_item *item)
 {
     disk_delete(sim, item->text);
+    if (!id_is_zero(item->action.delete_directory.trigger_id))
+        sim_answered(sim, item->action.delete_directory.trigger_id);
 }
 
 static void delete_directory(struct sim *sim, struct action *action)
 {
+    if (sim->injection == INJECT_LOST_DELETE && sim_random(sim) % 8 == 0)
+        return;
     struct sim_item *item = sim_at(sim, sim->now_ms + sim_between(sim, 0, 20), delete_done);
     item->text = heap_strdup(action->delete_directory.directory);
+    item->action.delete_directory.trigger_id = action->delete_directory.trigger_id;
     struct sim_job *job = sim_job_by_id(sim, action->job);
     if (sim->injection == INJECT_DELETE_LATEST && job != NULL && job->committed != 0) {
         struct sim_checkpoint *latest = sim_checkpoint(job, job->committed);
@@ -320,7 +347,7 @@ static void request_finished(struct sim *sim, const struct action *action)
         sim_trace(sim, "request %zu: %s", i, action->finished.location);
         struct sim_job *job = sim_job_by_id(sim, action->job);
         if (action->finished.request != CHECKPOINT_KIND_CHECKPOINT && sim->now_ms < sim->faults_end_ms && sim_chance(sim, 60))
-            sim_submit(sim, action->finished.location, job);
+            sim_submit(sim, action->finished.location, job, action->finished.request != CHECKPOINT_KIND_SAVEPOINT && sim_chance(sim, 40));
         return;
     }
     sim_fail(sim, "an answer to a request that nobody made");

@@ -57,9 +57,11 @@ static void report_state(struct sim *sim, struct sim_task *task, enum execution_
     sim_send_to_jm(sim, runner->taskmanager, item);
 }
 
-static void report_gone(struct sim *sim, struct sim_taskmanager *taskmanager, struct id job, uint64_t epoch)
+/* runner: NULL when there is none (any more). */
+static void report_gone(struct sim *sim, struct sim_taskmanager *taskmanager, struct sim_runner *runner, struct id job, uint64_t epoch)
 {
     struct sim_item *item = sim_item_create();
+    item->runner = runner;
     item->event = (struct event){.kind = EVENT_RUNNER_GONE,
                                  .runner_gone = {.taskmanager = taskmanager->id, .connection = taskmanager->connection, .job = job, .epoch = epoch}};
     sim_send_to_jm(sim, taskmanager, item);
@@ -82,7 +84,7 @@ static void runner_end(struct sim *sim, struct sim_runner *runner, bool is_repor
     }
     runner->is_alive = false;
     if (is_reported)
-        report_gone(sim, runner->taskmanager, runner->job->id, runner->epoch);
+        report_gone(sim, runner->taskmanager, runner, runner->job->id, runner->epoch);
 }
 
 static void runner_killed(struct sim *sim, struct sim_item *item)
@@ -197,12 +199,22 @@ static void operator_id(const struct sim_job *job, uint32_t vertex, struct id *o
     *out = (struct id){{0x0f, (uint8_t)(vertex + 1)}};
 }
 
+static bool is_forgotten(const struct sim_runner *runner, uint64_t checkpoint)
+{
+    for (size_t i = 0; i < runner->aborted.count; i++) {
+        if (runner->aborted.items[i] == checkpoint)
+            return true;
+    }
+    return false;
+}
+
 static void ack_now(struct sim *sim, struct sim_item *item)
 {
     struct sim_task *task = item->task;
-    if (!task_lives(task))
-        return;
+    bool is_final = item->connection != 0;
     struct sim_runner *runner = task->runner;
+    if (!task_lives(task) || (!is_final && is_forgotten(runner, item->number)))
+        return;
     struct sim_item *message = sim_item_create();
     message->execution = heap_strdup(task->execution);
     message->event.kind = EVENT_CHECKPOINT_ACK;
@@ -225,7 +237,9 @@ static void ack_now(struct sim *sim, struct sim_item *item)
     char path[32];
     snprintf(path, sizeof path, "%u-%u", task->vertex, task->subtask);
     uint64_t token = ++sim->next_token;
-    sim_file_write(sim, checkpoint->directory, path, token);
+    struct sim_file *file = sim_file_write(sim, checkpoint->directory, path, token);
+    file->writer = runner;
+    file->is_final = is_final;
     message->json = json_pack("[{s:s,s:s,s:i,s:i,s:i,s:i,s:I}]", "operator", id_format(operator).hex, "path", path, "size", 100, "subtask",
                               (int)task->subtask,
                               "key_group_first", 0, "key_group_last", 127, "token", (json_int_t)token);
@@ -233,7 +247,7 @@ static void ack_now(struct sim *sim, struct sim_item *item)
     json_object_set_new(message->json2, id_format(operator).hex, json_pack("{s:[i,i],s:i}", "rows_in", 0, 0, "rows_out", 0));
     message->event.ack.state = message->json;
     message->event.ack.books = message->json2;
-    message->event.ack.is_finished = item->connection != 0;
+    message->event.ack.is_finished = is_final;
     struct sim_item *again = NULL;
     if (sim_faulty(sim, 2)) { /* a message that comes twice */
         again = sim_item_create();
@@ -312,6 +326,8 @@ static void check_restore(struct sim *sim, struct sim_task *task)
         return;
     const char *path = json_string_value(json_object_get(task->restore, "directory"));
     const struct sim_directory *directory = sim_directory(sim, path, false);
+    if (directory == NULL && job->has_damage) /* back to where it was started from, and that was disposed since */
+        return;
     if (directory == NULL || directory->metadata == NULL) {
         sim_fail(sim, "job %u is restored from %s, which has no metadata", job->index, path);
         return;
@@ -365,7 +381,7 @@ static void task_initializing(struct sim *sim, struct sim_item *item)
     check_restore(sim, task);
     const char *path = json_string_value(json_object_get(task->restore, "directory"));
     const struct sim_directory *directory = path != NULL ? sim_directory(sim, path, false) : NULL;
-    if (directory != NULL && directory->is_damaged) {
+    if (path != NULL && (directory == NULL || directory->is_damaged)) {
         world_task_fail(sim, task, error_new(CORRUPT, "%s/0-0: checksum mismatch", path));
         return;
     }
@@ -481,9 +497,25 @@ static void on_complete(struct sim *sim, struct sim_taskmanager *taskmanager, co
     }
 }
 
-static void on_aborted(struct sim_taskmanager *taskmanager, const struct action *action)
+/* Files that it has written for the checkpoint go, later ones are not written: written_files.h. */
+static void runner_forget(struct sim *sim, struct sim_runner *runner, uint64_t id)
+{
+    vec_push(&runner->aborted, id);
+    const struct sim_checkpoint *checkpoint = sim_checkpoint(runner->job, id);
+    for (size_t i = 0; i < sim->files.count;) {
+        const struct sim_file *file = &sim->files.items[i];
+        if (file->writer == runner && !file->is_final && checkpoint != NULL && strcmp(file->directory, checkpoint->directory) == 0)
+            sim_file_remove(sim, i);
+        else
+            i++;
+    }
+}
+
+static void on_aborted(struct sim *sim, struct sim_taskmanager *taskmanager, const struct action *action)
 {
     struct sim_runner *runner = find_runner(taskmanager, action->job, action->epoch);
+    if (runner != NULL)
+        runner_forget(sim, runner, action->checkpoint);
     for (size_t i = 0; runner != NULL && i < runner->tasks.count; i++) {
         struct sim_task *task = runner->tasks.items[i];
         if (task->stop_checkpoint == action->checkpoint)
@@ -497,7 +529,7 @@ static void on_cancel(struct sim *sim, struct sim_taskmanager *taskmanager, cons
 {
     struct sim_runner *runner = find_runner(taskmanager, action->job, action->epoch);
     if (runner == NULL) {
-        report_gone(sim, taskmanager, action->job, action->epoch);
+        report_gone(sim, taskmanager, NULL, action->job, action->epoch);
         return;
     }
     if (action->cancel.is_kill || !sim_faulty(sim, 10)) /* else: user code that does not listen */
@@ -516,7 +548,7 @@ void world_message(struct sim *sim, struct sim_taskmanager *taskmanager, struct 
     else if (action->kind == ACTION_CHECKPOINT_COMPLETE)
         on_complete(sim, taskmanager, action);
     else if (action->kind == ACTION_CHECKPOINT_ABORTED)
-        on_aborted(taskmanager, action);
+        on_aborted(sim, taskmanager, action);
 }
 
 /* ---------------------------------------------------------------- agents */
@@ -658,6 +690,7 @@ void world_finish(struct sim *sim)
             free(runner->tasks.items[t]);
         }
         vec_finish(&runner->tasks);
+        vec_finish(&runner->aborted);
         free(runner);
     }
     vec_finish(&sim->all_runners);
