@@ -1,6 +1,7 @@
 /* Metrics in Flink's three forms: names alone, values as texts (?get=a,b), aggregates as numbers (?get=…&agg=…).
  * Thread: the loop. */
 #include "common/base/heap.h"
+#include "common/base/str_buf.h"
 #include "common/base/vec.h"
 #include "jobmanager/job_metrics.h"
 #include "jobmanager/rest/handlers.h"
@@ -8,6 +9,7 @@
 #include "jobmanager/rest/views.h"
 #include "jobmanager/taskmanager_link.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,10 +42,28 @@ static bool list_has(const char *list, const char *word)
     return list == NULL;
 }
 
+/* A list in the query: "get=a&get=b" is "get=a,b", as in Flink. Malloced; NULL: not given. */
+static char *query_list(const struct rest_request *request, const char *name)
+{
+    struct str_buf list = {0};
+    bool is_given = false;
+    for (size_t i = 0; i < request->http->query.count; i++) {
+        if (strcmp(request->http->query.items[i].name, name) != 0)
+            continue;
+        str_buf_append(&list, is_given ? "," : "");
+        str_buf_append(&list, request->http->query.items[i].value);
+        is_given = true;
+    }
+    if (is_given)
+        return str_buf_detach(&list);
+    str_buf_finish(&list);
+    return NULL;
+}
+
 /* The answer for an object name -> value. Takes metrics. */
 static void reply_metrics(struct rest_request *request, json_t *metrics)
 {
-    const char *wanted = rest_query_param(request, "get");
+    char *wanted = query_list(request, "get");
     json_t *list = json_array();
     const char *name;
     json_t *value;
@@ -57,6 +77,7 @@ static void reply_metrics(struct rest_request *request, json_t *metrics)
         json_array_append_new(list, entry);
     }
     json_decref(metrics);
+    free(wanted);
     rest_reply_json(request, 200, list);
 }
 
@@ -103,11 +124,31 @@ static json_t *aggregate_entry(const char *name, const json_t *values, const cha
     return entry;
 }
 
-/* The answer over several objects name -> value. Takes sources. */
-static void reply_aggregated(struct rest_request *request, json_t *sources)
+/* `agg`, in lower case; false: it names something else, and the answer 400 is on its way. */
+static bool aggregates_wanted(struct rest_request *request, char **out)
 {
-    const char *wanted = rest_query_param(request, "get");
-    const char *aggregates = rest_query_param(request, "agg");
+    static const char known[] = "min,max,avg,sum,skew";
+    char *list = query_list(request, "agg");
+    bool is_good = true;
+    for (char *c = list; c != NULL && *c != '\0'; c++)
+        *c = (char)tolower((unsigned char)*c);
+    for (const char *at = list; at != NULL && is_good; at = strchr(at, ',')) {
+        at += *at == ',';
+        char *word = heap_strndup(at, strcspn(at, ","));
+        is_good = list_has(known, word);
+        free(word);
+    }
+    if (is_good) {
+        *out = list;
+        return true;
+    }
+    rest_reply_bad_query(request, "agg", list);
+    free(list);
+    return false;
+}
+
+static json_t *values_by_name(const json_t *sources, const char *wanted)
+{
     json_t *by_name = json_object();
     for (size_t i = 0; i < json_array_size(sources); i++) {
         const char *name;
@@ -124,6 +165,19 @@ static void reply_aggregated(struct rest_request *request, json_t *sources)
                 json_array_append(values, value);
         }
     }
+    return by_name;
+}
+
+/* The answer over several objects name -> value. Takes sources. */
+static void reply_aggregated(struct rest_request *request, json_t *sources)
+{
+    char *aggregates = NULL;
+    if (!aggregates_wanted(request, &aggregates)) {
+        json_decref(sources);
+        return;
+    }
+    char *wanted = query_list(request, "get");
+    json_t *by_name = values_by_name(sources, wanted);
     json_t *list = json_array();
     const char *name;
     json_t *values;
@@ -135,6 +189,8 @@ static void reply_aggregated(struct rest_request *request, json_t *sources)
     }
     json_decref(by_name);
     json_decref(sources);
+    free(wanted);
+    free(aggregates);
     rest_reply_json(request, 200, list);
 }
 
@@ -151,7 +207,7 @@ void handle_job_metrics(struct jobmanager *jobmanager, struct rest_request *requ
 
 void handle_jobs_metrics(struct jobmanager *jobmanager, struct rest_request *request)
 {
-    const char *wanted = rest_query_param(request, "jobs");
+    char *wanted = query_list(request, "jobs");
     const struct hash_map *jobs = &jobmanager->coordinator->jobs;
     json_t *sources = json_array();
     for (size_t i = 0; i < jobs->count; i++) {
@@ -159,6 +215,7 @@ void handle_jobs_metrics(struct jobmanager *jobmanager, struct rest_request *req
         if (list_has(wanted, id_format(job->id).hex))
             json_array_append_new(sources, job_metrics_job(jobmanager, job));
     }
+    free(wanted);
     reply_aggregated(request, sources);
 }
 
@@ -204,12 +261,13 @@ void handle_vertex_subtasks_metrics(struct jobmanager *jobmanager, struct rest_r
     struct job_task_vertex *vertex = view_vertex(jobmanager, request);
     if (vertex == NULL)
         return;
-    const char *wanted = rest_query_param(request, "subtasks");
+    char *wanted = query_list(request, "subtasks");
     json_t *sources = json_array();
     for (uint32_t i = 0; i < vertex->parallelism; i++) {
         if (range_has(wanted, i))
             json_array_append_new(sources, job_metrics_all(vertex->subtasks[i].current));
     }
+    free(wanted);
     reply_aggregated(request, sources);
 }
 
@@ -255,7 +313,7 @@ void handle_taskmanager_metrics(struct jobmanager *jobmanager, struct rest_reque
 
 void handle_taskmanagers_metrics(struct jobmanager *jobmanager, struct rest_request *request)
 {
-    const char *wanted = rest_query_param(request, "taskmanagers");
+    char *wanted = query_list(request, "taskmanagers");
     const struct hash_map *taskmanagers = &jobmanager->coordinator->taskmanagers;
     json_t *sources = json_array();
     for (size_t i = 0; i < taskmanagers->count; i++) {
@@ -263,5 +321,6 @@ void handle_taskmanagers_metrics(struct jobmanager *jobmanager, struct rest_requ
         if (list_has(wanted, taskmanager->id))
             json_array_append_new(sources, taskmanager_values(jobmanager, taskmanager));
     }
+    free(wanted);
     reply_aggregated(request, sources);
 }

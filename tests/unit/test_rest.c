@@ -522,6 +522,16 @@ START_TEST(numbers_come_from_reports)
     expect(&fixture, "GET", metrics, NULL, 200,
            "[{\"id\":\"0.numRecordsIn\",\"value\":\"2000\"},{\"id\":\"0.ClickEvent_Counter.currentInputWatermark\",\"value\":\"265014\"}]");
     expect(&fixture, "GET", aggregated, NULL, 200, "[{\"id\":\"numRecordsIn\",\"max\":2000.0}]");
+    free(aggregated);
+    free(metrics);
+    /* Lists may come one by one, in any order and case; what is no aggregate is named. */
+    metrics = heap_printf("%s/metrics?get=0.nosuch&get=0.numRecordsIn", path);
+    expect(&fixture, "GET", metrics, NULL, 200, "[{\"id\":\"0.numRecordsIn\",\"value\":\"2000\"}]");
+    aggregated = heap_printf("%s/subtasks/metrics?agg=MAX&subtasks=0&get=numRecordsIn&agg=min", path);
+    expect(&fixture, "GET", aggregated, NULL, 200, "[{\"id\":\"numRecordsIn\",\"min\":2000.0,\"max\":2000.0}]");
+    free(aggregated);
+    aggregated = heap_printf("%s/subtasks/metrics?get=numRecordsIn&agg=max,median", path);
+    expect(&fixture, "GET", aggregated, NULL, 400, "Cannot resolve query parameter (agg) from value \\\"max,median\\\".");
     expect(&fixture, "GET", watermarks, NULL, 200, "[{\"id\":\"0.currentInputWatermark\",\"value\":\"265014\"}]");
     double rate = 0;
     ck_assert(job_metrics_number(job->vertices[1].subtasks[0].current, "numRecordsInPerSecond", &rate));
