@@ -487,29 +487,39 @@ static void finish_stop(struct turn *turn, struct job *job)
     job->stop_savepoint = NULL;
 }
 
+/* An earlier life of the job, under the same id, took what this one was started from and does not own: it lies beside its checkpoints. */
+static bool is_directory_shared(const struct job *job, const char *directory)
+{
+    size_t length = strlen(directory);
+    return job->initial_path != NULL && !job->owns_initial && strncmp(job->initial_path, directory, length) == 0 && job->initial_path[length] == '/';
+}
+
 /* Checkpoints belong to the job and go with it, unless they were to be kept; savepoints belong to the user. */
 void checkpoints_job_ended(struct turn *turn, struct job *job)
 {
     finish_stop(turn, job);
     checkpoints_suspend(turn, job, "The job has ended.");
     bool keeps = is_kept(job);
+    struct id_text hex = id_format(job->id);
+    char *directory = job->settings.checkpoint_directory != NULL ? checkpoint_join_path(job->settings.checkpoint_directory, hex.hex) : NULL;
+    bool is_shared = directory != NULL && is_directory_shared(job, directory);
     while (job->retained.count > 0) {
         struct checkpoint *checkpoint = job->retained.items[0];
         vec_remove(&job->retained, 0);
-        if (!keeps && checkpoint->kind == CHECKPOINT_KIND_CHECKPOINT)
+        if (!keeps && checkpoint->kind == CHECKPOINT_KIND_CHECKPOINT) {
             checkpoint->is_discarded = true;
+            if (is_shared)
+                turn_delete(turn, job, checkpoint->id, checkpoint->directory);
+        }
         json_decref(checkpoint->metadata);
         checkpoint->metadata = NULL;
         checkpoint_unref(checkpoint);
     }
     /* Also where the rest goes: savepoints that failed, and one that was claimed, lie elsewhere. */
     checkpoint_run_deferred_deletes(turn, job);
-    if (!keeps && job->checkpoints.counts.total > 0 && job->settings.checkpoint_directory != NULL) {
-        struct id_text hex = id_format(job->id);
-        char *directory = checkpoint_join_path(job->settings.checkpoint_directory, hex.hex);
+    if (!keeps && job->checkpoints.counts.total > 0 && directory != NULL && !is_shared)
         turn_delete(turn, job, 0, directory);
-        free(directory);
-    }
+    free(directory);
     if (job->owns_initial && !keeps)
         turn_delete(turn, job, 0, job->initial_path);
     job->owns_initial = false;

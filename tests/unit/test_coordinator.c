@@ -499,6 +499,42 @@ START_TEST(claimed_savepoint_goes_with_the_job)
 }
 END_TEST
 
+/* The id of a job may be given, and then its directory holds what an earlier life of it has left: what is not claimed stays. */
+START_TEST(checkpoint_of_the_same_job_id_outlives_the_job)
+{
+    json_t *metadata = savepoint_metadata();
+    static const char *const paths[] = {"/c/aa020000000000000000000000000000/chk-1", "/c/aa0200000000000000000000000000001/chk-1"};
+    for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+        struct fixture f = fixture_create("5 min");
+        add_taskmanager(&f, "a", 1, 4);
+        struct job *job = submit(&f, graph(2, 1, 2, checkpointed("2")), paths[elsewhere], metadata, false);
+        all_running(&f, job);
+        tick_to(&f, NOW + 1000);
+        complete_checkpoint(&f, job, 10);
+        tick_to(&f, NOW + 2000);
+        complete_checkpoint(&f, job, 10);
+        struct event event = {.kind = EVENT_JOB_CANCEL, .job_cancel = {.job = job->id}};
+        handle(&f, &event);
+        runners_gone(&f, job);
+        ck_assert_int_eq(job->state, JOB_CANCELED);
+        uint32_t deleted = 0;
+        for (size_t i = 0; i < f.actions.actions.count; i++) {
+            const struct action *action = &f.actions.actions.items[i];
+            if (action->kind != ACTION_DELETE_DIRECTORY)
+                continue;
+            deleted++;
+            if (elsewhere)
+                ck_assert_str_eq(action->delete_directory.directory, "/c/aa020000000000000000000000000000");
+            else
+                ck_assert_ptr_nonnull(strstr(action->delete_directory.directory, deleted == 1 ? "/chk-2" : "/chk-3"));
+        }
+        ck_assert_uint_eq(deleted, elsewhere ? 1 : 2);
+        fixture_finish(&f);
+    }
+    json_decref(metadata);
+}
+END_TEST
+
 START_TEST(unmatched_state_is_refused_unless_allowed)
 {
     json_t *metadata = savepoint_metadata();
@@ -917,6 +953,7 @@ int main(void)
     tcase_add_test(tests, claimed_savepoint_is_subsumed);
     tcase_add_test(tests, claimed_savepoint_goes_with_the_job);
     tcase_add_test(tests, unaligned_books_balance_with_rows_in_flight);
+    tcase_add_test(tests, checkpoint_of_the_same_job_id_outlives_the_job);
     tcase_add_test(tests, unmatched_state_is_refused_unless_allowed);
     tcase_add_test(tests, max_parallelism_may_not_change);
     tcase_add_test(tests, books_that_do_not_balance_are_named);
