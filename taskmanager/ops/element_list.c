@@ -4,6 +4,7 @@
 #include "common/base/heap.h"
 #include "common/base/vec.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,12 +25,13 @@ static struct list_head read_head(const void *value, uint32_t value_length)
     return head;
 }
 
-/* Room for more bytes of elements; returns the value to write into. */
-static uint8_t *list_grow(struct state_table *table, const struct state_key *key, const void *name_space, uint32_t namespace_length,
-                          uint32_t more, struct list_head *head)
+/* Room for more bytes of elements; *value is to be written into. */
+static struct error *list_grow(struct state_table *table, const struct state_key *key, const void *name_space, uint32_t namespace_length,
+                               uint64_t more, struct list_head *head, uint8_t **value)
 {
     *head = (struct list_head){0};
     uint32_t old_length = 0;
+    uint64_t capacity_max = (STATE_ENTRY_BYTES_MAX - sizeof(struct state_entry) - key->length - namespace_length) / 8 * 8;
     uint64_t ref = state_table_find(table, key->key_group, key->hash, key->bytes, key->length, name_space, namespace_length);
     if (ref != STATE_REF_NONE) {
         const struct state_entry *entry = state_table_entry(table, ref);
@@ -37,37 +39,49 @@ static uint8_t *list_grow(struct state_table *table, const struct state_key *key
         *head = read_head(entry->data, old_length);
     }
     uint64_t needed = sizeof *head + (uint64_t)head->used_bytes + more;
-    if (needed <= old_length)
-        return state_table_value(table, ref);
+    if (needed <= old_length) {
+        *value = state_table_value(table, ref);
+        return NULL;
+    }
+    if (needed > capacity_max)
+        return error_with_hint(error_new(USER_FUNCTION, "a list of %" PRIu32 " elements and %" PRIu32 " bytes is full: %" PRIu64
+                                         " bytes more would make it larger than 4 GiB", head->count, head->used_bytes, more),
+                               "keep less per key, or use an aggregate or reduce function for the window");
     uint64_t capacity = (uint64_t)old_length * 2 > LIST_CAPACITY_MIN ? (uint64_t)old_length * 2 : LIST_CAPACITY_MIN;
     if (capacity < needed)
-        capacity = needed;
-    return state_table_upsert(table, key->key_group, key->hash, key->bytes, key->length, name_space, namespace_length,
-                              (uint32_t)((capacity + 7) / 8 * 8), NULL);
+        capacity = (needed + 7) / 8 * 8;
+    if (capacity > capacity_max)
+        capacity = capacity_max;
+    *value = state_table_upsert(table, key->key_group, key->hash, key->bytes, key->length, name_space, namespace_length, (uint32_t)capacity, NULL);
+    return NULL;
 }
 
-void element_list_append(struct state_table *table, const struct state_key *key, const void *name_space, uint32_t namespace_length,
-                         const void *bytes, uint32_t length)
+struct error *element_list_append(struct state_table *table, const struct state_key *key, const void *name_space, uint32_t namespace_length,
+                                  const void *bytes, uint32_t length)
 {
     struct list_head head;
-    uint8_t *value = list_grow(table, key, name_space, namespace_length, length + (uint32_t)sizeof length, &head);
+    uint8_t *value;
+    TRY(list_grow(table, key, name_space, namespace_length, (uint64_t)length + sizeof length, &head, &value));
     uint8_t *place = value + sizeof head + head.used_bytes;
     memcpy(place, &length, sizeof length);
     memcpy(place + sizeof length, bytes, length);
     head.used_bytes += length + (uint32_t)sizeof length;
     head.count++;
     memcpy(value, &head, sizeof head);
+    return NULL;
 }
 
-void element_list_append_all(struct state_table *table, const struct state_key *key, const void *name_space, uint32_t namespace_length,
-                             const void *value, uint32_t value_length)
+struct error *element_list_append_all(struct state_table *table, const struct state_key *key, const void *name_space, uint32_t namespace_length,
+                                      const void *value, uint32_t value_length)
 {
     struct list_head from = read_head(value, value_length), head;
-    uint8_t *to = list_grow(table, key, name_space, namespace_length, from.used_bytes, &head);
+    uint8_t *to;
+    TRY(list_grow(table, key, name_space, namespace_length, from.used_bytes, &head, &to));
     memcpy(to + sizeof head + head.used_bytes, (const uint8_t *)value + sizeof from, from.used_bytes);
     head.used_bytes += from.used_bytes;
     head.count += from.count;
     memcpy(to, &head, sizeof head);
+    return NULL;
 }
 
 const void *element_list_next(const void *value, uint32_t value_length, size_t *cursor, uint32_t *length)

@@ -364,7 +364,10 @@ void user_state_add(struct mr_context *ctx, struct mr_state *state, const void *
     } else if (state->kind == MR_STATE_LIST) {
         state->value_bytes.length = 0;
         row_codec_encode_record(state->codec, value, &state->value_bytes);
-        element_list_append(state->table, place.key, NULL, 0, state->value_bytes.data, (uint32_t)state->value_bytes.length);
+        struct error *err =
+            element_list_append(state->table, place.key, NULL, 0, state->value_bytes.data, (uint32_t)state->value_bytes.length);
+        if (err != NULL)
+            user_context_fail(state->context, error_wrap(err, "state %s", state->name));
     } else {
         user_context_fail(state->context, error_new(USER_FUNCTION, "nothing can be added to %s state %s", state_kind_names[state->kind],
                                                     state->name));

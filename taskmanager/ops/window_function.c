@@ -186,7 +186,10 @@ static void fold_record(struct window_function *self, struct state_table *table,
     if (self->kind == WINDOW_ELEMENTS) {
         self->bytes.length = 0;
         row_codec_encode_record(self->codec, in, &self->bytes);
-        element_list_append(table, key, name_space, namespace_length, self->bytes.data, (uint32_t)self->bytes.length);
+        struct error *err =
+            element_list_append(table, key, name_space, namespace_length, self->bytes.data, (uint32_t)self->bytes.length);
+        if (err != NULL)
+            user_context_fail(&self->context, error_wrap(err, "elements of a window"));
         return;
     }
     if (self->is_record) {
@@ -379,7 +382,9 @@ void window_function_merge(struct window_function *self, struct state_table *tab
     struct bytes_writer copy = {0};
     bytes_write(&copy, entry->data, entry->value_length);
     if (self->kind == WINDOW_ELEMENTS) {
-        element_list_append_all(table, key, to_namespace, namespace_length, copy.data, (uint32_t)copy.length);
+        struct error *err = element_list_append_all(table, key, to_namespace, namespace_length, copy.data, (uint32_t)copy.length);
+        if (err != NULL)
+            user_context_fail(&self->context, error_wrap(err, "elements of a window"));
     } else if (self->is_record) {
         memcpy(self->second, copy.data, copy.length);
         merge_records(self, self->second, state_table_value(table, to));

@@ -11,8 +11,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define ENTRY_BYTES_MAX (UINT64_C(1) << 30)
-
 struct restored_state {
     struct id operator_id;
     uint32_t subtask_index;
@@ -336,8 +334,8 @@ static struct error *convert(const struct row_converter *converter, struct bytes
 static struct error *load_entry(struct table_loader *loader, uint32_t key_group, struct state_file_entry *entry)
 {
     struct state_table *table = loader->table;
-    if ((uint64_t)entry->key_length + entry->namespace_length + entry->value_length > ENTRY_BYTES_MAX)
-        return error_new(CORRUPT, "an entry is larger than 1 GiB");
+    if (sizeof(struct state_entry) + (uint64_t)entry->key_length + entry->namespace_length + entry->value_length > STATE_ENTRY_BYTES_MAX)
+        return error_new(CORRUPT, "an entry is larger than 4 GiB");
     TRY(convert(loader->key, &loader->key_bytes, &entry->key, &entry->key_length));
     TRY(convert(loader->name_space, &loader->namespace_bytes, &entry->name_space, &entry->namespace_length));
     TRY(convert(loader->value, &loader->value_bytes, &entry->value, &entry->value_length));

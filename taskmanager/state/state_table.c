@@ -18,7 +18,6 @@
 #define REF_BITS 36
 #define REF_MASK ((UINT64_C(1) << REF_BITS) - 1)
 #define INDEX_LOG2_MIN 3
-#define ENTRY_BYTES_MAX ((uint64_t)UINT32_MAX - 4096)
 
 static inline uint64_t load_word(const void *bytes)
 {
@@ -184,7 +183,7 @@ uint32_t state_entry_bytes(const struct state_table *table, uint64_t ref)
 static uint32_t entry_size(uint32_t value_length, uint32_t key_length, uint32_t namespace_length)
 {
     uint64_t bytes = sizeof(struct state_entry) + (uint64_t)value_length + key_length + namespace_length;
-    check(bytes <= ENTRY_BYTES_MAX);
+    check(bytes <= STATE_ENTRY_BYTES_MAX);
     return (uint32_t)((bytes + 7) & ~UINT64_C(7));
 }
 

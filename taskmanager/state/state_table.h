@@ -49,6 +49,8 @@ struct state_entry {
     uint8_t data[];
 };
 
+/* Header, value, key and namespace of an entry together. */
+#define STATE_ENTRY_BYTES_MAX ((uint64_t)UINT32_MAX - 4096)
 #define STATE_ENTRY_DEAD UINT16_MAX /* key_group of a removed entry */
 static inline bool state_entry_is_dead(const struct state_entry *entry) { return entry->key_group == STATE_ENTRY_DEAD; }
 static inline const uint8_t *state_entry_key(const struct state_entry *entry) { return entry->data + entry->value_length; }

@@ -4,6 +4,7 @@
 
 #include "common/base/clock.h"
 #include "millrace/function.h"
+#include "taskmanager/ops/element_list.h"
 #include "taskmanager/task/books.h"
 #include "taskmanager/time/timer_service.h"
 #include "tests/unit/run_suite.h"
@@ -465,6 +466,26 @@ START_TEST(state_of_every_kind_survives_rescaling)
 }
 END_TEST
 
+START_TEST(a_list_that_grows_too_large_is_refused)
+{
+    static const struct state_table_options options = {.value_form = STATE_VALUE_BYTES};
+    struct state_table *table = state_table_create(&options);
+    struct state_key key = {"key", 3, 0, 7};
+    ck_assert_ptr_null(element_list_append(table, &key, NULL, 0, "an element", 10));
+    char *text = error_take_text(element_list_append(table, &key, NULL, 0, "never read", UINT32_MAX - 4096));
+    ck_assert_ptr_nonnull(strstr(text, "a list of 1 elements and 14 bytes is full"));
+    free(text);
+    ck_assert_ptr_null(element_list_append(table, &key, NULL, 0, "another", 7));
+    const struct state_entry *entry = state_table_entry(table, state_table_find(table, 0, 7, "key", 3, NULL, 0));
+    size_t cursor = 0;
+    uint32_t length;
+    ck_assert_mem_eq(element_list_next(entry->data, entry->value_length, &cursor, &length), "an element", 10);
+    ck_assert_mem_eq(element_list_next(entry->data, entry->value_length, &cursor, &length), "another", 7);
+    ck_assert_ptr_null(element_list_next(entry->data, entry->value_length, &cursor, &length));
+    state_table_destroy(table);
+}
+END_TEST
+
 /* ---- timers ---- */
 
 START_TEST(event_timers_fire_in_order_and_survive)
@@ -730,6 +751,7 @@ int main(void)
     tcase_add_test(tcase, a_failing_function_is_named);
     tcase_add_test(tcase, wrong_programs_are_explained);
     tcase_add_test(tcase, state_of_every_kind_survives_rescaling);
+    tcase_add_test(tcase, a_list_that_grows_too_large_is_refused);
     tcase_add_test(tcase, event_timers_fire_in_order_and_survive);
     tcase_add_test(tcase, processing_timers_fire_at_once_when_overdue);
     tcase_add_test(tcase, deleted_timers_take_no_room);
