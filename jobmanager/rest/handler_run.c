@@ -60,12 +60,27 @@ static const char *body_name(const struct run *run)
     return run->is_plan ? PLAN_BODY : RUN_BODY;
 }
 
+static void add_comma_separated(struct word_list *words, const char *text)
+{
+    while (*text != '\0') {
+        size_t length = strcspn(text, ",");
+        char *word = heap_strndup(text, length);
+        vec_push(words, word);
+        text += length + (text[length] == ',');
+    }
+}
+
 static bool take_args(struct run *run, json_t *body)
 {
     const char *line = rest_query_param(run->request, "program-args");
     const json_t *list = json_object_get(body, "programArgsList");
     if (!rest_member_text(run->request, body_name(run), body, "programArgs", &line))
         return false;
+    if (list != NULL && !json_is_array(list) && !json_is_null(list)) {
+        rest_reply_error(run->request, 400, EX_REST ": Request did not match expected format %s.\nCaused by: programArgsList is no array of texts\n",
+                         body_name(run));
+        return false;
+    }
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *word = json_string_value(json_array_get(list, i));
         if (word == NULL) {
@@ -77,11 +92,10 @@ static bool take_args(struct run *run, json_t *body)
         char *copy = heap_strdup(word);
         vec_push(&run->args, copy);
     }
-    for (size_t i = 0; run->args.count == 0 && i < run->request->http->query.count; i++) {
-        if (strcmp(run->request->http->query.items[i].name, "programArg") == 0) {
-            char *copy = heap_strdup(run->request->http->query.items[i].value);
-            vec_push(&run->args, copy);
-        }
+    bool is_listed = run->args.count > 0;
+    for (size_t i = 0; !is_listed && i < run->request->http->query.count; i++) {
+        if (strcmp(run->request->http->query.items[i].name, "programArg") == 0)
+            add_comma_separated(&run->args, run->request->http->query.items[i].value);
     }
     if (run->args.count == 0 && line != NULL)
         shell_words_split(line, &run->args);

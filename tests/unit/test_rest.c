@@ -788,6 +788,14 @@ START_TEST(failing_programs_are_answered)
         write_file(fixture.jobmanager->compiler_path, rows[i].script, 0755);
         expect(&fixture, "POST", run, "{}", 400, rows[i].text);
     }
+    /* How the program's arguments arrive. */
+    write_file(fixture.jobmanager->compiler_path,
+               "#!/bin/sh\necho '{\"error\":{\"code\":\"INVALID_PROGRAM\",\"message\":\"given '\"${*##*-- }\"'.\"}}'\nexit 1\n", 0755);
+    char *listed = heap_printf("%s?programArg=--a,1&programArg=b", run);
+    expect(&fixture, "POST", listed, "{}", 400, "given --a 1 b.");
+    expect(&fixture, "POST", listed, "{\"programArgsList\": [\"c\", \"d,e\"]}", 400, "given c d,e.");
+    expect(&fixture, "POST", run, "{\"programArgsList\": \"--c\"}", 400, "programArgsList is no array of texts");
+    free(listed);
     expect(&fixture, "POST", run, "{\"entryClass\": \"no_such_main\"}", 500, "The program's entry point 'no_such_main' was not found in Program.so.");
     expect(&fixture, "POST", run, "{\"parallelism\": 100000}", 400, "parallelism 100000");
     expect(&fixture, "GET", "/jobs", NULL, 200, "{\"jobs\":[]}");
