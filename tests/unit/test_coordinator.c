@@ -575,6 +575,39 @@ START_TEST(max_parallelism_may_not_change)
 }
 END_TEST
 
+/* The largest number that Flink's options take stands for "never": no sum of times overflows. */
+START_TEST(spans_without_end_are_never_over)
+{
+    static const char *const keys[] = {"execution.checkpointing.interval", "execution.checkpointing.timeout", "execution.checkpointing.min-pause",
+                                       "execution.checkpointing.aligned-checkpoint-timeout", "task.cancellation.timeout",
+                                       "restart-strategy.exponential-delay.initial-backoff", "restart-strategy.exponential-delay.max-backoff",
+                                       "restart-strategy.exponential-delay.reset-backoff-threshold"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        json_t *config = checkpointed("1");
+        json_object_set_new(config, keys[i], json_string("9223372036854775807"));
+        struct job *job;
+        struct fixture f = with_running_job(1, 1, config, &job);
+        tick_to(&f, NOW + 1000);
+        ck_assert_int_eq(find_action(&f, ACTION_TRIGGER_CHECKPOINT) != NULL, i != 0 && i != 2);
+        if (job->pending.count > 0)
+            complete_checkpoint(&f, job, 10);
+        tick_to(&f, NOW + 2000);
+        ck_assert_int_eq(find_action(&f, ACTION_TRIGGER_CHECKPOINT) != NULL, i != 0 && i != 2);
+        ck_assert_uint_eq(job->checkpoints.counts.failed, 0);
+        struct error *err = error_new(USER_FUNCTION, "division by zero");
+        report(&f, job, 0, 0, EXECUTION_FAILED, err);
+        error_free(err);
+        runners_gone(&f, job);
+        ck_assert_int_eq(job->state, JOB_RESTARTING);
+        ck_assert_int_gt(job->restart_at_ms, f.now_ms);
+        struct event event = {.kind = EVENT_JOB_CANCEL, .job_cancel = {.job = job->id}};
+        handle(&f, &event);
+        ck_assert_int_eq(job->state, JOB_CANCELED);
+        fixture_finish(&f);
+    }
+}
+END_TEST
+
 START_TEST(books_that_do_not_balance_are_named)
 {
     struct job *job;
@@ -956,6 +989,7 @@ int main(void)
     tcase_add_test(tests, checkpoint_of_the_same_job_id_outlives_the_job);
     tcase_add_test(tests, unmatched_state_is_refused_unless_allowed);
     tcase_add_test(tests, max_parallelism_may_not_change);
+    tcase_add_test(tests, spans_without_end_are_never_over);
     tcase_add_test(tests, books_that_do_not_balance_are_named);
     tcase_add_test(tests, books_of_broadcasts_balance_after_a_rescale);
     tcase_add_test(tests, finished_tasks_carry_their_state);
