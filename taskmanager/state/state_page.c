@@ -12,6 +12,7 @@
 #include <string.h>
 
 static_assert(STATE_PAGE_MAX_BYTES == STATE_BLOCK_BYTES, "a full page is a full block");
+static_assert(STATE_PAGE_MAX_BYTES <= 8u << STATE_REF_OFFSET_BITS, "references reach all of a page");
 
 /* ---- the table's side ---- */
 
@@ -22,6 +23,7 @@ static uint32_t slot_take(struct state_table *table)
         table->free_page = table->pages[page].position;
         return page;
     }
+    check(table->page_count < 1u << (STATE_REF_BITS - STATE_REF_OFFSET_BITS));
     if (table->page_count >= table->page_capacity) {
         table->page_capacity = table->page_capacity != 0 ? table->page_capacity * 2 : 16;
         table->pages = heap_realloc(table->pages, table->page_capacity, sizeof *table->pages);

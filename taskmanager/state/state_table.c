@@ -15,7 +15,7 @@
 #include <xxhash.h>
 
 #define TAG_BITS 28
-#define REF_BITS 36
+#define REF_BITS STATE_REF_BITS
 #define REF_MASK ((UINT64_C(1) << REF_BITS) - 1)
 #define INDEX_LOG2_MIN 3
 

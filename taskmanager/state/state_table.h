@@ -91,7 +91,8 @@ struct state_table {
 
 /* 0 is no entry. */
 #define STATE_REF_NONE UINT64_C(0)
-#define STATE_REF_OFFSET_BITS 13
+#define STATE_REF_BITS 36       /* page number, and */
+#define STATE_REF_OFFSET_BITS 9 /* place in the page in units of 8 bytes */
 
 struct state_table *state_table_create(const struct state_table_options *options);
 /* Views stay valid. Accepts NULL. */

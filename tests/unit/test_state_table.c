@@ -361,6 +361,29 @@ START_TEST(a_worker_reads_a_view_while_the_task_writes)
 }
 END_TEST
 
+/* What references can name is 128 million pages. Eight million are soon there: each value over 1 KiB has one of its own. */
+START_TEST(tables_of_many_pages_keep_their_entries)
+{
+    enum { PAGES = 1 << 23, ENTRIES = 200 };
+    static const struct state_table_options options = {.value_form = STATE_VALUE_BYTES};
+    struct state_table *table = state_table_create(&options);
+    table->pages = calloc(PAGES + 2 * ENTRIES, sizeof *table->pages); /* never touched, but for the last */
+    ck_assert_ptr_nonnull(table->pages);
+    table->page_capacity = PAGES + 2 * ENTRIES;
+    table->page_count = PAGES - ENTRIES / 2;
+    for (uint64_t i = 0; i < ENTRIES; i++)
+        memcpy(state_table_upsert(table, 0, i * 77, &i, sizeof i, NULL, 0, i % 2 == 0 ? 2000 : 900, NULL), &i, sizeof i);
+    for (uint64_t i = 0; i < ENTRIES; i++) {
+        uint64_t ref = state_table_find(table, 0, i * 77, &i, sizeof i, NULL, 0);
+        ck_assert_uint_ne(ref, STATE_REF_NONE);
+        ck_assert_mem_eq(state_table_entry(table, ref)->data, &i, sizeof i);
+        state_table_remove_ref(table, ref);
+    }
+    ck_assert_uint_eq(state_table_entry_count(table), 0);
+    state_table_destroy(table);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("state_table");
@@ -372,5 +395,6 @@ int main(void)
     tcase_add_test(tcase, few_keys_stay_small);
     tcase_add_test(tcase, batches_of_rows_equal_single_calls);
     tcase_add_test(tcase, a_worker_reads_a_view_while_the_task_writes);
+    tcase_add_test(tcase, tables_of_many_pages_keep_their_entries);
     return run_suite(suite);
 }
