@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define LOGGER "TaskRunner"
@@ -202,11 +203,20 @@ static struct error *start(struct program *program)
     return NULL;
 }
 
-/* Dies with its parent, also when that one died before this call. */
+/* Who made the control pipe; 0: not known. */
+static pid_t agent_pid(void)
+{
+    struct ucred peer = {0};
+    socklen_t length = sizeof peer;
+    return getsockopt(RUNNER_CONTROL_FD, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
+/* Dies with its parent, also when that one died before this call. A taskmanager that is process 1 itself, as in a container without an
+ * init process, lives. */
 static void follow_parent(void)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == 1)
+    if (getppid() == 1 && agent_pid() != 1)
         _exit(1);
 }
 

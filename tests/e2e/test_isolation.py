@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import signal
+import subprocess
 import time
 
 from .clicks import Generator, check_results
-from .cluster import BUILD
+from .cluster import BIN, BUILD
 from .test_click_count import job_args, results_expected, wait_windows
 
 PROGRAMS = os.path.join(BUILD, "tests", "programs")
@@ -80,6 +82,30 @@ def test_programs(env):
 
 
 test_programs.crashes_on_purpose = True
+
+
+def test_taskmanager_as_process_1(env):
+    """As in a container without an init process: its task runners are children of process 1, and yet have a parent."""
+    unshare = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        print("this machine makes no process namespaces: nothing is tested")
+        return
+    cluster = env.cluster(0)
+    with open(os.path.join(env.directory, "taskmanager.log"), "ab") as log:
+        outer = subprocess.Popen([*unshare, os.path.join(BIN, "taskmanager"), "--config", cluster.conf], stdout=log, stderr=log,
+                                 cwd=env.directory)
+    try:
+        cluster.wait(lambda: cluster.get("/overview")["taskmanagers"] == 1, 20, "the taskmanager to register")
+        job = cluster.run(os.path.join(PROGRAMS, "misbehave.so"), "--how", "none")
+        cluster.wait_running(job)
+        cluster.flink("cancel", job)
+        with open(f"/proc/{outer.pid}/task/{outer.pid}/children") as children:
+            os.kill(int(children.read()), signal.SIGTERM)
+        assert outer.wait(15) == 0, outer.returncode
+    finally:
+        if outer.poll() is None:
+            outer.kill()
+            outer.wait()
 
 
 def test_submission_is_idempotent(env):
