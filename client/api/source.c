@@ -205,6 +205,8 @@ struct mr_stream *mr_from_kafka(struct mr_env *env, const char *name, const stru
         json_decref(properties);
         return api_failed(env);
     }
+    if (options->start == MR_START_GROUP_OFFSETS && json_object_get(properties, "auto.offset.reset") == NULL)
+        set_text(properties, "auto.offset.reset", "earliest"); /* a group's first start */
     json_t *json = json_pack("{s:o, s:o, s:o, s:o, s:o}", "properties", properties, "format", format, "startup",
                              position(starts[options->start], options->start_timestamp_ms, options->start_offsets), "bounded",
                              position(ends[options->end], options->end_timestamp_ms, options->end_offsets), "on_error",

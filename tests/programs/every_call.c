@@ -89,6 +89,12 @@ static struct mr_stream *kafka(struct mr_env *env)
         .properties = (const char *[]){"fetch.min.bytes", "1", NULL}});
 }
 
+static struct mr_stream *kafka_of_group(struct mr_env *env)
+{
+    return mr_from_kafka(env, "group", &(struct mr_kafka_source_options){
+        .record = &event_type, .bootstrap_servers = "k:1", .topic_pattern = "a.*", .group_id = "g", .start = MR_START_GROUP_OFFSETS});
+}
+
 static void sinks(struct mr_stream *events, struct mr_stream *lines)
 {
     struct mr_stream *sink = mr_sink_kafka(events, "out", &(struct mr_kafka_sink_options){
@@ -128,6 +134,7 @@ int main(int argc, char **argv)
                                                      builtins, &summary_type);
     mr_sink_blackhole(summary, "summaries");
     mr_sink_blackhole(met, "met");
+    mr_sink_blackhole(kafka_of_group(env), "group rows");
     sinks(latest, lines);
     mr_sink_blackhole(mr_from_file(env, "file", &(struct mr_file_source_options){.record = &line_type, .path = "/tmp/in", .monitor_interval_ms = 50,
                                                                                  .format = {.type = MR_TEXT}, .on_error = MR_ON_ERROR_SKIP}), "end");

@@ -155,7 +155,7 @@ START_TEST(every_call_reaches_the_graph)
     struct job_graph *graph = expect_graph(library, "-- --late 5 --long-name");
     free(library);
     ck_assert_str_eq(graph->name, "A long name");
-    ck_assert_uint_eq(graph->operator_count, 24);
+    ck_assert_uint_eq(graph->operator_count, 26);
     ck_assert_str_eq(job_graph_config(graph, "execution.checkpointing.externalized-checkpoint-retention"), "RETAIN_ON_CANCELLATION");
     ck_assert_str_eq(job_graph_config(graph, "restart-strategy.fixed-delay.attempts"), "7");
     expect_options(graph, "Source: clicks", "Source: clicks",
@@ -164,6 +164,11 @@ START_TEST(every_call_reaches_the_graph)
                    "\"properties\":{\"bootstrap.servers\":\"k:1\",\"fetch.min.bytes\":\"1\",\"group.id\":\"g\"},\"startup\":{\"mode\":\"specific\","
                    "\"offsets\":{\"a:0\":42,\"b:1\":7}},\"topics\":[\"a\",\"b\"],\"watermark\":{\"idle_timeout_ms\":-1,\"interval_ms\":10,"
                    "\"out_of_orderness_ms\":0,\"strategy\":\"ascending\"}}");
+    /* The group's first start was once refused, whatever the header says. */
+    expect_options(graph, "Source: group", "Source: group",
+                   "{\"bounded\":{\"mode\":\"none\"},\"format\":{\"type\":\"json\"},\"on_error\":{\"mode\":\"fail\"},\"properties\":{\"auto.offset.reset\":"
+                   "\"earliest\",\"bootstrap.servers\":\"k:1\",\"group.id\":\"g\"},\"startup\":{\"mode\":\"group-offsets\"},\"topic_pattern\":\"a.*\","
+                   "\"watermark\":{\"interval_ms\":40,\"strategy\":\"none\"}}");
     expect_options(graph, "Timestamps/Watermarks", "Timestamps/Watermarks",
                    "{\"watermark\":{\"function\":\"TimeOf\",\"idle_timeout_ms\":77,\"interval_ms\":40,\"out_of_orderness_ms\":5,\"strategy\":\"bounded\"}}");
     expect_options(graph, "EventTimeSessionWindows", "Window(EventTimeSessionWindows(5000), EventTimeTrigger, Total, PassThroughWindowFunction)",

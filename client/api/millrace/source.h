@@ -49,7 +49,7 @@ struct mr_watermarks {
 enum mr_kafka_start {
     MR_START_EARLIEST,
     MR_START_LATEST,
-    MR_START_GROUP_OFFSETS, /* committed by the group; earliest where there is none */
+    MR_START_GROUP_OFFSETS, /* committed by the group; where there is none, earliest, or what the property auto.offset.reset says */
     MR_START_TIMESTAMP,     /* start_timestamp_ms */
     MR_START_OFFSETS,       /* start_offsets */
 };
