@@ -216,11 +216,11 @@ static char *self_directory(void)
 static struct error *make_directories(struct jobmanager *jobmanager)
 {
     const struct config *config = jobmanager->config;
-    const char *tmp = config_text(config, OPTION_IO_TMP_DIRS);
-    if (tmp[0] == '\0')
-        tmp = getenv("TMPDIR") != NULL && getenv("TMPDIR")[0] != '\0' ? getenv("TMPDIR") : "/tmp";
     const char *web = config_text(config, OPTION_WEB_TMPDIR);
-    TRY(work_directory_create(web[0] != '\0' ? web : tmp, "millrace-jm", &jobmanager->tmp));
+    char *base = web[0] != '\0' ? heap_strdup(web) : work_directory_base(config_text(config, OPTION_IO_TMP_DIRS));
+    struct error *failure = work_directory_create(base, "millrace-jm", &jobmanager->tmp);
+    free(base);
+    TRY(failure);
     if (jobmanager->log_directory == NULL) {
         jobmanager->log_directory = heap_printf("%s/log", jobmanager->tmp.path);
         TRY(fs_make_directories(jobmanager->log_directory));

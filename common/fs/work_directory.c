@@ -73,6 +73,16 @@ static void remove_abandoned(const char *base, const char *name)
     closedir(entries);
 }
 
+char *work_directory_base(const char *configured)
+{
+    static const char separators[] = ",|:;";
+    const char *environment = getenv("TMPDIR");
+    configured += strspn(configured, separators);
+    if (configured[0] != '\0')
+        return heap_strndup(configured, strcspn(configured, separators));
+    return heap_strdup(environment != NULL && environment[0] != '\0' ? environment : "/tmp");
+}
+
 struct error *work_directory_create(const char *base, const char *name, struct work_directory *out)
 {
     TRY(fs_make_directories(base));

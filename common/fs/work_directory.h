@@ -10,6 +10,9 @@ struct work_directory {
     int lock_fd; /* the lock lasts as long as this descriptor; meaningless without a path */
 };
 
+/* Where working directories go: the first directory of configured (io.tmp.dirs, in Flink a list separated by , | : or ;), else of TMPDIR,
+ * else /tmp. Malloced. */
+char *work_directory_base(const char *configured);
 /* Makes base too where it is missing. Removes directories of the same name below base that belong to this user, whose process is
  * dead, and that nobody holds locked (the process ids of a container that shares base say nothing here: its lock does). What
  * cannot be removed is logged and left. errors: IO */

@@ -448,11 +448,10 @@ static struct error *find_runner_path(struct agent *agent)
 
 static struct error *make_directories(struct agent *agent)
 {
-    const char *base = config_text(agent->config, OPTION_IO_TMP_DIRS);
-    const char *environment = getenv("TMPDIR");
-    if (base[0] == '\0')
-        base = environment != NULL && environment[0] != '\0' ? environment : "/tmp";
-    TRY(work_directory_create(base, "millrace-tm", &agent->directory));
+    char *base = work_directory_base(config_text(agent->config, OPTION_IO_TMP_DIRS));
+    struct error *failure = work_directory_create(base, "millrace-tm", &agent->directory);
+    free(base);
+    TRY(failure);
     const char *directory = agent->directory.path;
     const char *log_directory = config_text(agent->config, OPTION_LOG_DIR);
     agent->log_directory = log_directory[0] != '\0' ? heap_strdup(log_directory) : heap_printf("%s/log", directory);

@@ -124,12 +124,30 @@ START_TEST(only_such_directories_are_removed)
 }
 END_TEST
 
+START_TEST(the_first_of_a_list_is_taken)
+{
+    static const char *const rows[][2] = {{"/a b", "/a b"}, {"/a,/b", "/a"}, {"/a:/b:/c", "/a"},
+                                          {"/a|/b", "/a"}, {"/a;/b", "/a"}, {"", "/t"}, {",", "/t"}};
+    ck_assert_int_eq(setenv("TMPDIR", "/t", 1), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char *path = work_directory_base(rows[i][0]);
+        ck_assert_str_eq(path, rows[i][1]);
+        free(path);
+    }
+    ck_assert_int_eq(unsetenv("TMPDIR"), 0);
+    char *path = work_directory_base("");
+    ck_assert_str_eq(path, "/tmp");
+    free(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("work_directory");
     TCase *cases = tcase_create("work_directory");
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, what_a_killed_process_left_is_removed);
+    tcase_add_test(cases, the_first_of_a_list_is_taken);
     tcase_add_test(cases, only_such_directories_are_removed);
     suite_add_tcase(suite, cases);
     return run_suite(suite);
