@@ -19,6 +19,18 @@
 #define RETRY_COUNT_DEFAULT 3
 #define RETRY_DELAY_DEFAULT_MS 100
 
+/* Of what the command line sets: a key with a typing error would have no effect, and nobody would say so. Keys that are like none
+ * may be the program's own. */
+static void warn_of_typing_errors(const struct config *config)
+{
+    size_t count;
+    const char *const *notes = config_notes(config, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (notes[i][0] == 'W' && strstr(notes[i], " (-D). Did you mean ") != NULL)
+            fprintf(stderr, "WARNING: %s\n", notes[i] + 1);
+    }
+}
+
 struct error *cli_load_config(const struct cli_command *command, struct config **out)
 {
     size_t count = json_object_size(command->properties);
@@ -31,6 +43,8 @@ struct error *cli_load_config(const struct cli_command *command, struct config *
         argv[argc++] = heap_printf("-D%s=%s", key, json_string_value(value));
     struct config_command ignored;
     struct error *err = config_load(argc, argv, SCOPE_CLIENT, out, &ignored);
+    if (err == NULL)
+        warn_of_typing_errors(*out);
     for (int i = 0; i < argc; i++)
         free(argv[i]);
     free(argv);

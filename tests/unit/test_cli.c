@@ -361,6 +361,8 @@ START_TEST(run_uploads_runs_and_waits)
         {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"}};
     expect("run -d -s /tmp/s -n -p 2 -c other -D a=b " FIXED " /etc/passwd --event-time -d", detached, COUNT(detached), 0,
            "Job has been submitted with JobID " JOB "\n", "");
+    static const struct reply detached_plain[] = {
+        UPLOADED, DELETED, {RUN, 200, "{\"jobid\":\"" JOB "\"}"}, {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"}};
     /* A name that is no part of a path as it stands. */
     static const struct reply odd_name[] = {
         {"POST /v1/jars/upload", 200, "{\"filename\":\"/tmp/u/5_my j\xc3\xb6""b%41#?.so\",\"status\":\"success\"}"},
@@ -368,6 +370,9 @@ START_TEST(run_uploads_runs_and_waits)
         {"DELETE /v1/jars/5_my%20j%C3%B6b%2541%23%3F.so", 200, "{}"},
         {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"}};
     expect("run -d " FIXED " /etc/passwd", odd_name, COUNT(odd_name), 0, "Job has been submitted with JobID " JOB "\n", "");
+    expect("run -d -D execution.checkpointing.intervall=10s -D my.own=1 " FIXED " /etc/passwd", detached_plain, COUNT(detached_plain), 0,
+           "Job has been submitted with JobID " JOB "\n",
+           "WARNING: Unknown configuration key execution.checkpointing.intervall (-D). Did you mean execution.checkpointing.interval?\n");
     static const struct reply attached[] = {
         UPLOADED, DELETED, {RUN, 200, "{\"jobid\":\"" JOB "\"}"},
         {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"INITIALIZING\"}"}, {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"},
