@@ -18,17 +18,23 @@
 
 struct error *fs_make_directories(const char *path)
 {
+    enum { VANISHED_MAX = 64 };
     char *partial = heap_strdup(path);
     struct error *err = NULL;
+    int vanished_count = 0;
     for (char *at = partial + 1; err == NULL; at++) {
         if (*at != '/' && *at != '\0')
             continue;
         char kept = *at;
         *at = '\0';
-        if (mkdir(partial, 0755) != 0 && errno != EEXIST)
+        bool is_there = mkdir(partial, 0755) == 0 || errno == EEXIST;
+        bool is_parent_gone = !is_there && errno == ENOENT && vanished_count++ < VANISHED_MAX;
+        if (!is_there && !is_parent_gone)
             err = error_errno(errno, "could not make the directory %s", partial);
         *at = kept;
-        if (kept == '\0')
+        if (is_parent_gone) /* somebody has removed it, empty as it was, in between: from the start */
+            at = partial;
+        else if (kept == '\0')
             break;
     }
     free(partial);

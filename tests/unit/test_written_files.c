@@ -1,13 +1,16 @@
 /* State files of checkpoints that are aborted: before, while and after they are written. */
 #include "common/base/heap.h"
+#include "common/fs/fs.h"
 #include "taskmanager/task/written_files.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char root[64];
@@ -113,6 +116,35 @@ START_TEST(others_files_stay)
 }
 END_TEST
 
+/* The jobmanager removes the directory of a job with the last checkpoint in it, while a task makes that of the next one. */
+START_TEST(directories_are_made_while_their_parent_goes)
+{
+    char directory[] = "/tmp/test_written_files-XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    char *job = heap_printf("%s/job", directory);
+    char *checkpoint = heap_printf("%s/chk-1", job);
+    pid_t remover = fork();
+    ck_assert_int_ge(remover, 0);
+    while (remover == 0) {
+        (void)rmdir(job);
+        usleep(1);
+    }
+    for (int i = 0; i < 3000; i++) {
+        struct error *err = fs_make_directories(checkpoint);
+        if (err != NULL)
+            kill(remover, SIGKILL);
+        ck_assert_msg(err == NULL, "%s, the %dth time", err != NULL ? err->message : "", i);
+        ck_assert_int_eq(rmdir(checkpoint), 0);
+    }
+    kill(remover, SIGKILL);
+    ck_assert_int_eq(waitpid(remover, NULL, 0), remover);
+    struct error *err = fs_remove_tree(directory);
+    ck_assert_ptr_null(err);
+    free(checkpoint);
+    free(job);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("written_files");
@@ -122,6 +154,7 @@ int main(void)
     tcase_add_test(tests, a_file_that_comes_after_the_abort_goes_too);
     tcase_add_test(tests, completed_files_are_not_ours);
     tcase_add_test(tests, others_files_stay);
+    tcase_add_test(tests, directories_are_made_while_their_parent_goes);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }
