@@ -143,6 +143,8 @@ struct line {
     size_t key_length;
     const char *value;
     size_t value_length;
+    bool is_quoted; /* the value stood between two of these */
+    char quote;
 };
 
 static void trim(const char **text, size_t *length)
@@ -177,7 +179,8 @@ static bool split_line(const char *text, size_t length, struct line *out)
     out->value_length = (size_t)(text + length - colon - 1);
     trim(&out->value, &out->value_length);
     if (out->value_length >= 2 && (out->value[0] == '"' || out->value[0] == '\'') && out->value[out->value_length - 1] == out->value[0]) {
-        out->value++;
+        out->is_quoted = true;
+        out->quote = *out->value++;
         out->value_length -= 2;
     }
     return memchr(out->key, ' ', out->key_length) == NULL;
@@ -213,8 +216,26 @@ static struct error *parse_lines(struct config *config, const char *text, size_t
     return NULL;
 }
 
-/* Every line stands on its own: no nesting, no list, no block. */
-static bool is_flat(const char *text, size_t length)
+/* What only YAML reads right: quotes with an escape, a quote or " #" inside (the latter is cut off here), and null. */
+static bool is_yaml_scalar(const struct line *line)
+{
+    const char *value = line->value;
+    size_t length = line->value_length;
+    bool is_null = (length == 1 && value[0] == '~') || (length == 4 && memcmp(value, "null", 4) == 0);
+    if (!line->is_quoted)
+        return is_null || (length > 0 && (value[0] == '"' || value[0] == '\''));
+    return memchr(value, line->quote, length) != NULL || (line->quote == '"' && memchr(value, '\\', length) != NULL);
+}
+
+static bool is_legacy_name(const char *name)
+{
+    static const char legacy[] = "flink-conf.yaml";
+    size_t length = strlen(name);
+    return length >= sizeof legacy - 1 && strcmp(name + length - (sizeof legacy - 1), legacy) == 0;
+}
+
+/* Every line stands on its own: no nesting, no list, no block; and but for the legacy file, no value that only YAML reads right. */
+static bool is_flat(const char *text, size_t length, bool is_legacy)
 {
     for (const char *at = text, *end = text + length; at < end;) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
@@ -225,6 +246,8 @@ static bool is_flat(const char *text, size_t length)
         if (line.key_length > 0) {
             char first = line.value_length > 0 ? line.value[0] : '\0';
             if (isspace((unsigned char)*at) || *at == '-' || *at == '"' || *at == '\'' || first == '\0' || strchr("{[|>&*!", first) != NULL)
+                return false;
+            if (!is_legacy && is_yaml_scalar(&line))
                 return false;
         }
         at += line_length + 1;
@@ -238,8 +261,8 @@ struct error *config_parse(struct config *config, const char *text, size_t lengt
         return error_new(INVALID_CONFIG, "%s has more than %d bytes", name, FILE_BYTES_MAX);
     if (memchr(text, '\0', length) != NULL)
         return error_new(INVALID_CONFIG, "%s is not a text file", name);
-    bool is_environment = strcmp(name, "FLINK_PROPERTIES") == 0;
-    return is_environment || is_flat(text, length) ? parse_lines(config, text, length, name) : parse_yaml(config, text, length, name);
+    bool is_lines = strcmp(name, "FLINK_PROPERTIES") == 0 || is_flat(text, length, is_legacy_name(name));
+    return is_lines ? parse_lines(config, text, length, name) : parse_yaml(config, text, length, name);
 }
 
 /* ---- files ---- */

@@ -185,6 +185,21 @@ START_TEST(legacy_lines_are_read)
 }
 END_TEST
 
+START_TEST(quoted_values_are_yaml)
+{
+    static const char text[] = "web.tmpdir: \"/tmp/a \\\"b\\\" # c\"\nenv.log.dir: '/tmp/it''s # here' # not here\npipeline.name: ~\n"
+                               "cluster.id: null\nstate.savepoints.dir: '/plain'\n";
+    parse(text, "conf/config.yaml");
+    ck_assert_str_eq(config_text(config, OPTION_WEB_TMPDIR), "/tmp/a \"b\" # c");
+    ck_assert_str_eq(config_text(config, OPTION_LOG_DIR), "/tmp/it's # here");
+    ck_assert_str_eq(config_text(config, OPTION_SAVEPOINT_DIR), "/plain");
+    ck_assert(!config_is_set(config, OPTION_PIPELINE_NAME) && !config_is_set(config, OPTION_CLUSTER_ID));
+    /* Flink's old reader knows no quotes: whatever stands there starts. */
+    parse("env.java.opts: \"-Da=1\" \"-Db=2\"\nparallelism.default: 3\n", "conf/flink-conf.yaml");
+    ck_assert_int_eq(config_int(config, OPTION_PARALLELISM_DEFAULT), 3);
+}
+END_TEST
+
 START_TEST(unknown_keys_get_the_nearest)
 {
     ck_assert_ptr_null(config_set_assignment(config, "taskmanager.numberOfTaskSlot=2"));
@@ -338,6 +353,7 @@ int main(void)
     tcase_add_test(cases, yaml_is_flattened);
     tcase_add_test(cases, yaml_errors_name_the_line);
     tcase_add_test(cases, legacy_lines_are_read);
+    tcase_add_test(cases, quoted_values_are_yaml);
     tcase_add_test(cases, unknown_keys_get_the_nearest);
     tcase_add_test(cases, layers_and_listing);
     tcase_add_test(cases, sources_outrank_each_other);
