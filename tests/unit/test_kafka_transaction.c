@@ -182,6 +182,19 @@ START_TEST(a_refused_record_fails_for_good)
 }
 END_TEST
 
+/* librdkafka says why only when it is asked: while records are still handed over, it takes no more and that is all. */
+START_TEST(a_refused_record_among_many_fails_for_good)
+{
+    json_object_set_new(properties, "queue.buffering.max.messages", json_string("20"));
+    rows = make_rows(kafka_marker(10, 1), 2000);
+    fail_requests(REQUEST_PRODUCE, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, 20);
+    fail_to_commit(rows, ERR_CONNECTOR_FATAL, "too large");
+    rd_kafka_mock_clear_request_errors(cluster, REQUEST_PRODUCE);
+    commit_all(rows);
+    check_rows(2000);
+}
+END_TEST
+
 /* A row is one request: the first try wrote nothing. */
 START_TEST(what_an_abort_mends_is_tried_again)
 {
@@ -307,6 +320,7 @@ int main(void)
     tcase_add_test(mock, markers_grow);
     tcase_add_test(mock, a_small_queue_is_filled_again_and_again);
     tcase_add_test(mock, a_refused_record_fails_for_good);
+    tcase_add_test(mock, a_refused_record_among_many_fails_for_good);
     tcase_add_test(mock, what_an_abort_mends_is_tried_again);
     tcase_add_test(mock, aborts_end_in_an_error);
     tcase_add_test(mock, a_coordinator_that_is_away_is_waited_for);

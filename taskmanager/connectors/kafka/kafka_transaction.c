@@ -391,9 +391,13 @@ static enum step_result run_transaction(struct kafka_transactor *transactor, int
     enum step_result result = begin(transactor, err);
     if (result != STEP_DONE)
         return result;
-    result = produce_part(transactor, cursor, is_stopping, err);
-    if (result == STEP_DONE)
-        result = send_marker(transactor, marker, cursor, is_stopping, err);
+    enum step_result produced = produce_part(transactor, cursor, is_stopping, err);
+    if (produced == STEP_GIVE_UP)
+        return produced;
+    /* When no more records are taken, this call says why: an error may be in the way that would come again. */
+    result = send_marker(transactor, marker, cursor, is_stopping, err);
+    if (produced == STEP_ABORT)
+        return result == STEP_DONE || result == STEP_AGAIN ? STEP_ABORT : result;
     return result == STEP_DONE ? commit(transactor, is_stopping, err) : result;
 }
 
