@@ -93,7 +93,9 @@ static void set_failure(struct job *job, const char *exception, const char *text
 /* It had checkpoints, or was started from one, and none is intact: to start from scratch would be to count everything anew. */
 static bool has_lost_its_state(const struct job *job)
 {
-    return restore_choose(job).metadata == NULL && (job->checkpoints.latest_completed != NULL || job->initial_is_damaged);
+    const struct checkpoint *savepoint = job->checkpoints.latest_savepoint; /* only one that was to stop the job is restored */
+    bool has_lost_savepoint = savepoint != NULL && savepoint->state == CHECKPOINT_DAMAGED;
+    return restore_choose(job).metadata == NULL && (job->checkpoints.latest_completed != NULL || has_lost_savepoint || job->initial_is_damaged);
 }
 
 /* What users see then is the cause with the reason above it that nothing restarts the job, as Flink has it. */

@@ -795,6 +795,29 @@ START_TEST(savepoint_that_a_job_needs_is_not_disposed)
 }
 END_TEST
 
+/* A stop that failed at its end: what the savepoint holds is committed, so that a start from nothing would do it all again. */
+START_TEST(job_without_checkpoints_does_not_forget_its_stop)
+{
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, json_pack("{s:s,s:s,s:s}", "restart-strategy.type", "fixed-delay",
+                                                        "restart-strategy.fixed-delay.attempts", "9", "restart-strategy.fixed-delay.delay", "0"),
+                                        &job);
+    trigger(&f, job, CHECKPOINT_KIND_STOP);
+    complete_checkpoint(&f, job, 10);
+    for (int is_restored = 0; is_restored < 2; is_restored++) {
+        struct error *err = is_restored ? error_new(CORRUPT, "state file %s/0-0 is damaged", job->retained.items[0]->directory)
+                                        : error_new(USER_FUNCTION, "division by zero");
+        report(&f, job, 0, 0, EXECUTION_FAILED, err);
+        error_free(err);
+        ck_assert_int_eq(job->state, is_restored ? JOB_FAILING : JOB_RESTARTING);
+        runners_gone(&f, job);
+        tick_to(&f, f.now_ms + 1);
+    }
+    ck_assert_int_eq(job->state, JOB_FAILED);
+    fixture_finish(&f);
+}
+END_TEST
+
 /* The files of a failed savepoint that were kept for a finished task, and a claimed savepoint that could not go at once. */
 START_TEST(deletions_that_waited_are_done_at_the_end)
 {
@@ -995,6 +1018,7 @@ int main(void)
     tcase_add_test(tests, finished_tasks_carry_their_state);
     tcase_add_test(tests, a_job_that_has_finished_does_not_fail_over_a_checkpoint);
     tcase_add_test(tests, savepoint_that_a_job_needs_is_not_disposed);
+    tcase_add_test(tests, job_without_checkpoints_does_not_forget_its_stop);
     tcase_add_test(tests, deletions_that_waited_are_done_at_the_end);
     tcase_add_test(tests, late_state_of_a_failed_checkpoint_is_deleted);
     tcase_add_test(tests, rescale_consumers_start_after_their_own_producers);
