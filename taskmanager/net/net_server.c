@@ -25,6 +25,7 @@ struct net_peer {
     struct rpc_conn *conn; /* NULL: closed */
     char *name;
     bool is_full; /* sending waits for on_drain */
+    size_t turn;  /* index of the subscription that may send first then */
 };
 
 /* A channel to a remote consumer. */
@@ -267,11 +268,17 @@ static void on_drain(struct rpc_conn *conn, void *context)
 {
     struct net_peer *peer = context;
     (void)conn;
+    const struct hash_map *subscriptions = &peer->server->subscriptions;
+    size_t first = peer->turn;
     peer->is_full = false;
-    for (size_t i = 0; i < peer->server->subscriptions.count && !peer->is_full; i++) {
-        struct net_subscription *subscription = peer->server->subscriptions.entries[i].value;
-        if (subscription->peer == peer)
-            subscription_send(subscription);
+    /* Whoever fills the connection is the last one next time: else the first ones could keep it full for themselves. */
+    for (size_t i = 0; i < subscriptions->count && !peer->is_full; i++) {
+        size_t index = (first + i) % subscriptions->count;
+        struct net_subscription *subscription = subscriptions->entries[index].value;
+        if (subscription->peer != peer)
+            continue;
+        subscription_send(subscription);
+        peer->turn = index + 1;
     }
 }
 

@@ -282,6 +282,70 @@ START_TEST(an_end_is_delivered_when_the_consumer_has_it)
 }
 END_TEST
 
+/* ---- many channels of one connection ---- */
+
+#define CHANNELS 3u
+#define CHANNEL_BATCHES 80u /* what the kernel and the write queue take at once is much less */
+
+struct eager_consumer {
+    uint32_t frame_counts[CHANNELS];
+    bool has_half;        /* one channel has got half of its frames */
+    uint32_t others_then; /* frames of the other channels by then */
+};
+
+static void on_eager_open(struct rpc_conn *conn, void *context)
+{
+    (void)context;
+    for (uint32_t i = 0; i < CHANNELS; i++) {
+        struct bytes_writer body = {0};
+        net_encode_request(&body, &(struct net_request){.channel = i, .key = {.producer = i}, .credit = CHANNEL_BATCHES});
+        rpc_conn_send_take(conn, MESSAGE_REQUEST_CHANNEL, body.data, body.length);
+    }
+}
+
+static void on_eager_frame(struct rpc_conn *conn, struct frame *frame, void *context)
+{
+    struct eager_consumer *consumer = context;
+    uint32_t number = 0;
+    (void)conn;
+    ck_assert(net_decode_channel(frame->body, frame->length, &number));
+    ck_assert_uint_lt(number, CHANNELS);
+    if (++consumer->frame_counts[number] != CHANNEL_BATCHES / 2 || consumer->has_half)
+        return;
+    consumer->has_half = true;
+    for (uint32_t i = 0; i < CHANNELS; i++)
+        consumer->others_then += i != number ? consumer->frame_counts[i] : 0;
+}
+
+/* Each of them always has more to send than the connection takes. */
+START_TEST(channels_of_a_full_connection_take_turns)
+{
+    static const struct rpc_conn_handler eager_handler = {.on_open = on_eager_open, .on_frame = on_eager_frame};
+    struct eager_consumer consumer = {0};
+    open_port(0);
+    struct batch *batch = rows(0, 60000);
+    struct channel *out[CHANNELS];
+    for (uint32_t i = 0; i < CHANNELS; i++) {
+        out[i] = offer(i);
+        for (uint32_t k = 0; k < CHANNEL_BATCHES; k++)
+            channel_push(out[i], (struct element){.type = ELEMENT_BATCH, .as.rows = {.batch = batch_ref(batch), .bytes = 1 << 20}});
+    }
+    struct rpc_conn *conn = rpc_conn_connect(
+        &loop, &(struct rpc_connect_options){.host = "127.0.0.1", .port = rpc_server_port(port), .role = "data", .body_bytes_max = 16 << 20},
+        &eager_handler, &consumer);
+    for (int i = 0; i < 30000 && consumer.frame_counts[0] + consumer.frame_counts[1] + consumer.frame_counts[2] < CHANNELS * CHANNEL_BATCHES; i++)
+        run_for(1);
+    for (uint32_t i = 0; i < CHANNELS; i++)
+        ck_assert_uint_eq(consumer.frame_counts[i], CHANNEL_BATCHES);
+    ck_assert_uint_ge(consumer.others_then, CHANNEL_BATCHES / 4);
+    rpc_conn_close(conn, NULL);
+    run_for(20);
+    for (uint32_t i = 0; i < CHANNELS; i++)
+        channel_unref(out[i]);
+    batch_unref(batch);
+}
+END_TEST
+
 START_TEST(an_end_that_was_not_sent_cannot_be_confirmed)
 {
     struct raw_consumer consumer = {.credit = 1};
@@ -466,6 +530,7 @@ int main(void)
     tcase_add_test(net, elements_arrive_in_order);
     tcase_add_test(net, an_end_is_delivered_when_the_consumer_has_it);
     tcase_add_test(net, an_end_that_was_not_sent_cannot_be_confirmed);
+    tcase_add_test(net, channels_of_a_full_connection_take_turns);
     tcase_add_test(net, slow_channel_blocks_nobody);
     tcase_add_test(net, late_producer_is_waited_for);
     tcase_add_test(net, missing_producer_is_lost_in_the_end);
