@@ -182,6 +182,18 @@ START_TEST(a_refused_record_fails_for_good)
 }
 END_TEST
 
+/* For a record that is larger than the whole queue there was once room only in a queue that will never be. */
+START_TEST(a_record_larger_than_the_queue_fails_for_good)
+{
+    json_object_set_new(properties, "queue.buffering.max.kbytes", json_string("1"));
+    rows = make_rows(kafka_marker(10, 1), 100);
+    char *text = calloc(1, 2000);
+    kafka_committable_add_row(rows, NULL, 0, text, 2000);
+    free(text);
+    fail_to_commit(rows, ERR_CONNECTOR_FATAL, "a record of 2000 bytes is larger than the queue");
+}
+END_TEST
+
 /* librdkafka says why only when it is asked: while records are still handed over, it takes no more and that is all. */
 START_TEST(a_refused_record_among_many_fails_for_good)
 {
@@ -320,6 +332,7 @@ int main(void)
     tcase_add_test(mock, markers_grow);
     tcase_add_test(mock, a_small_queue_is_filled_again_and_again);
     tcase_add_test(mock, a_refused_record_fails_for_good);
+    tcase_add_test(mock, a_record_larger_than_the_queue_fails_for_good);
     tcase_add_test(mock, a_refused_record_among_many_fails_for_good);
     tcase_add_test(mock, what_an_abort_mends_is_tried_again);
     tcase_add_test(mock, aborts_end_in_an_error);

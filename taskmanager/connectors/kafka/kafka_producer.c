@@ -35,15 +35,21 @@ struct error *kafka_producer_send(rd_kafka_t *producer, rd_kafka_topic_t *topic,
 {
     /* librdkafka takes the value as mutable, but does not change it. */
     void *payload = (void *)(uintptr_t)value;
+    bool was_empty = false;
     while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, copies ? RD_KAFKA_MSG_F_COPY : 0, payload, value_length, key, key_length, NULL) != 0) {
         rd_kafka_resp_err_t code = rd_kafka_last_error();
         if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL)
             return kafka_error(code, "write to Kafka topic %s", rd_kafka_topic_name(topic));
+        if (was_empty) /* it will never fit */
+            return error_with_hint(error_new(CONNECTOR_FATAL, "could not write to Kafka topic %s: a record of %zu bytes is larger than the queue",
+                                             rd_kafka_topic_name(topic), key_length + value_length),
+                                   "raise the property queue.buffering.max.kbytes");
         if (is_stopping != NULL && atomic_load(is_stopping))
             return error_new(CANCELLED, "stopped while writing to Kafka topic %s", rd_kafka_topic_name(topic));
         if (waiter != NULL)
             op_wait_begin(waiter);
         rd_kafka_poll(producer, QUEUE_FULL_WAIT_MS);
+        was_empty = rd_kafka_outq_len(producer) == 0;
         if (waiter != NULL)
             op_wait_end(waiter);
     }
