@@ -29,6 +29,7 @@
 
 struct fixture {
     uv_loop_t loop;
+    struct config *config;
     struct jobmanager *jobmanager;
     char directory[64];
     bool is_stopped;
@@ -179,8 +180,9 @@ static void setup(struct fixture *fixture)
     set_option(config, "jobmanager.bind-host", "127.0.0.1");
     set_option(config, "io.tmp.dirs", fixture->directory);
     set_option(config, "state.savepoints.dir", savepoints);
-    set_option(config, "program.compile.timeout", "1 s");
+    set_option(config, "program.compile.timeout", "1 min");
     free(savepoints);
+    fixture->config = config;
     struct error *err = jobmanager_create(&fixture->loop, config, &fixture->jobmanager);
     ck_assert_ptr_null(err);
     char *compiler = heap_printf("%s/compiler", fixture->directory);
@@ -771,14 +773,15 @@ START_TEST(failing_programs_are_answered)
     const struct {
         const char *script;
         const char *text;
+        const char *timeout;
     } rows[] = {
-        {"#!/bin/sh\necho boom >&2\nkill -SEGV $$\n", "crashed with signal 11"},
-        {"#!/bin/sh\nsleep 60\n", "did not end within 1000 ms and was killed"},
-        {"#!/bin/sh\necho hello\n", "gave no job graph"},
+        {"#!/bin/sh\necho boom >&2\nkill -SEGV $$\n", "crashed with signal 11", "1 min"},
+        {"#!/bin/sh\nsleep 60\n", "did not end within 1000 ms and was killed", "1 s"},
+        {"#!/bin/sh\necho hello\n", "gave no job graph", "1 min"},
         {"#!/bin/sh\necho '{\"error\":{\"code\":\"INVALID_PROGRAM\",\"message\":\"no sink\"}}'\nexit 1\n",
-         "The main method caused an error: no sink"},
-        {"#!/bin/sh\nyes\n", "MiB of output and was killed"},
-        {"#!/bin/sh\necho '{\"version\":1}'\n", "Could not execute application."},
+         "The main method caused an error: no sink", "1 min"},
+        {"#!/bin/sh\nyes\n", "MiB of output and was killed", "1 min"},
+        {"#!/bin/sh\necho '{\"version\":1}'\n", "Could not execute application.", "1 min"},
     };
     struct answer answer = upload(&fixture, "/proc/self/exe", "Program.so");
     ck_assert_int_eq(answer.status, 200);
@@ -786,6 +789,7 @@ START_TEST(failing_programs_are_answered)
     char *run = heap_printf("/v1/jars/%s/run", fixture.jobmanager->programs->programs.items[0]->id);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         write_file(fixture.jobmanager->compiler_path, rows[i].script, 0755);
+        set_option(fixture.config, "program.compile.timeout", rows[i].timeout);
         expect(&fixture, "POST", run, "{}", 400, rows[i].text);
     }
     /* How the program's arguments arrive. */
