@@ -357,6 +357,34 @@ START_TEST(dead_letters_arrive_without_checkpoints)
 }
 END_TEST
 
+/* The property that lets large records in has to let them out, too. */
+START_TEST(large_dead_letters_arrive)
+{
+    enum { SIZE = 1500000 };
+    char text[256], *value = malloc(SIZE);
+    memset(value, 'x', SIZE);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", servers, text, sizeof text);
+    rd_kafka_conf_set(conf, "message.max.bytes", "2000000", text, sizeof text);
+    rd_kafka_t *large = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
+    ck_assert_int_eq(rd_kafka_producev(large, RD_KAFKA_V_TOPIC("in"), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_VALUE(value, SIZE),
+                                       RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END),
+                     RD_KAFKA_RESP_ERR_NO_ERROR);
+    ck_assert_int_eq(rd_kafka_flush(large, TIMEOUT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+    rd_kafka_destroy(large);
+    free(value);
+    struct job_graph *graph = make_graph(EARLIEST ",\"on_error\":{\"mode\":\"dead-letter\",\"topic\":\"dead\"},\"bounded\":{\"mode\":\"latest\"}",
+                                         "none", 1, true);
+    json_object_set_new(json_object_get(graph->operators[0].options, "properties"), "message.max.bytes", json_string("2000000"));
+    struct local_job *job;
+    no_error(local_job_start(graph, &(struct local_job_options){0}, &job));
+    job_graph_destroy(graph);
+    no_error(local_job_wait_with(job, directory, 100, TIMEOUT_MS));
+    local_job_destroy(job);
+    ck_assert_int_eq(consume("dead", NULL, 0), 1);
+}
+END_TEST
+
 START_TEST(survives_a_broker_that_goes_and_comes)
 {
     produce_rows(0, 100);
@@ -779,6 +807,7 @@ int main(void)
     tcase_add_test(tcase, malformed_is_skipped_and_counted);
     tcase_add_test(tcase, malformed_goes_to_the_dead_letter_topic);
     tcase_add_test(tcase, dead_letters_arrive_without_checkpoints);
+    tcase_add_test(tcase, large_dead_letters_arrive);
     tcase_add_test(tcase, survives_a_broker_that_goes_and_comes);
     tcase_add_test(tcase, a_busy_source_sees_ends_and_new_partitions);
     tcase_add_test(tcase, bad_property_is_named);

@@ -27,11 +27,11 @@ static void on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message,
         letters->failure = message->err;
 }
 
-/* Connection and security settings hold for producers, too; the rest may be for consumers only. */
+/* Connection and security settings, and how large records are, hold for producers, too; the rest may be for consumers only. */
 static bool is_shared_property(const char *key)
 {
     static const char *const prefixes[] = {"bootstrap.servers", "metadata.broker.list", "security.", "sasl.", "ssl.", "enable.ssl", "client.",
-                                           "socket.", "broker.", "enable.sasl"};
+                                           "socket.", "broker.", "enable.sasl", "message.max.bytes"};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(key, prefixes[i], strlen(prefixes[i])) == 0)
             return true;
@@ -92,7 +92,7 @@ struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const ch
     snprintf(origin, sizeof origin, "%s:%" PRId32 ":%" PRId64, topic, partition, offset);
     /* librdkafka takes the value as mutable, but copies it. */
     void *value = (void *)(uintptr_t)bytes;
-    for (;;) {
+    for (bool was_empty = false;; was_empty = rd_kafka_outq_len(letters->producer) == 0) {
         rd_kafka_resp_err_t code =
             rd_kafka_producev(letters->producer, RD_KAFKA_V_TOPIC(letters->topic), RD_KAFKA_V_VALUE(value, length),
                               RD_KAFKA_V_HEADER("millrace.origin", origin, (ssize_t)strlen(origin)),
@@ -100,6 +100,8 @@ struct error *kafka_dead_letter_send(struct kafka_dead_letter *letters, const ch
                               RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
             break;
+        if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL && was_empty) /* it will never fit */
+            code = RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
         if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL)
             return kafka_error(code, "write to dead-letter topic %s", letters->topic);
         if (is_aborting_now(letters))
