@@ -317,13 +317,25 @@ static void on_eager_frame(struct rpc_conn *conn, struct frame *frame, void *con
         consumer->others_then += i != number ? consumer->frame_counts[i] : 0;
 }
 
+/* About 1 MB that no compression makes smaller. */
+static struct batch *noise(void)
+{
+    struct batch *batch = rows(0, 60000);
+    uint64_t *values = (uint64_t *)(void *)batch->columns[0].values_buffer->data, *times = (uint64_t *)(void *)batch->event_time_buffer->data;
+    for (uint64_t i = 0; i < batch->row_count; i++) {
+        values[i] = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+        times[i] = (i + 1) * UINT64_C(0xc2b2ae3d27d4eb4f);
+    }
+    return batch;
+}
+
 /* Each of them always has more to send than the connection takes. */
 START_TEST(channels_of_a_full_connection_take_turns)
 {
     static const struct rpc_conn_handler eager_handler = {.on_open = on_eager_open, .on_frame = on_eager_frame};
     struct eager_consumer consumer = {0};
     open_port(0);
-    struct batch *batch = rows(0, 60000);
+    struct batch *batch = noise();
     struct channel *out[CHANNELS];
     for (uint32_t i = 0; i < CHANNELS; i++) {
         out[i] = offer(i);
