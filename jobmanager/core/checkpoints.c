@@ -234,13 +234,13 @@ static void checkpoint_finalize(struct turn *turn, struct checkpoint *checkpoint
     checkpoint_forget_acks(checkpoint);
 }
 
-/* Runners keep the last state of a finished task also when the checkpoint has been given up: what came after its directory was deleted
- * goes as well, unless a finished task has nothing else. */
+/* Written after the directory of a failed checkpoint was deleted. Its runner would remove it, but may have died before it heard; and the last
+ * state of a finished task it keeps. That goes as well, unless a finished task has nothing else. */
 static void delete_late_state(struct turn *turn, const struct event *event)
 {
     struct job *job = coordinator_job(turn->coordinator, event->ack.job);
     const struct checkpoint *checkpoint = job != NULL ? coordinator_checkpoint(job, event->ack.checkpoint) : NULL;
-    if (event->ack.is_finished && checkpoint != NULL && checkpoint->state == CHECKPOINT_FAILED)
+    if (checkpoint != NULL && checkpoint->state == CHECKPOINT_FAILED)
         checkpoint_delete_directory(turn, job, checkpoint->id, checkpoint->directory);
 }
 
