@@ -538,5 +538,11 @@ void checkpoint_damage_reported(struct turn *turn, const struct event *event)
     }
     char *what = heap_printf("%s: %s", event->damaged.file, event->damaged.reason != NULL ? event->damaged.reason : "damaged");
     checkpoint_mark_damaged(turn, job, event->damaged.checkpoint, what);
+    bool is_waiting = job->slot_deadline_ms != INT64_MAX; /* for slots: the attempt has chosen it, and no task of it can find that */
+    if (is_waiting && event->damaged.checkpoint == job->restore_checkpoint_id) {
+        char *text = heap_printf(EXCEPTION_CHECKPOINT ": checkpoint %" PRIu64 " is damaged: %s", event->damaged.checkpoint, what);
+        job_fail(turn, job, NULL, EXCEPTION_CHECKPOINT, text, true);
+        free(text);
+    }
     free(what);
 }

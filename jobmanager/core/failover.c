@@ -220,10 +220,23 @@ void job_end(struct turn *turn, struct job *job, enum job_state state)
 
 /* ---------------------------------------------------------------- time */
 
+/* Its last checkpoint may have been found damaged since it failed: by a task that was being cancelled. */
+static void job_restart(struct turn *turn, struct job *job)
+{
+    if (!has_lost_its_state(job)) {
+        job_start_attempt(turn, job);
+        return;
+    }
+    char *text = heap_strdup(job->exceptions.items[job->exceptions.count - 1].text);
+    go_failing(turn, job, NULL, text, false);
+    free(text);
+    job_check_quiet(turn, job);
+}
+
 void job_tick(struct turn *turn, struct job *job)
 {
     if (job->state == JOB_RESTARTING && job->restart_at_ms <= turn->now_ms) {
-        job_start_attempt(turn, job);
+        job_restart(turn, job);
         return;
     }
     if (job->slot_deadline_ms <= turn->now_ms) {

@@ -336,7 +336,7 @@ static void fault_taskmanager(struct sim *sim)
         sim_trace(sim, "FAULT cut %s", taskmanager->id);
         taskmanager->is_cut = true;
         sim_at(sim, sim->now_ms + sim_between(sim, 100, 120000), network_heals)->taskmanager = taskmanager;
-    } else if (!taskmanager->is_stopped) {
+    } else if (!taskmanager->is_stopped && taskmanager->reset_ms < sim->now_ms) { /* it must see a reset: taskmanagers.c, "Fencing" */
         sim_trace(sim, "FAULT stop %s", taskmanager->id);
         taskmanager->is_stopped = true;
         struct sim_item *silent = sim_at(sim, taskmanager->lease_ms + 50000 + sim_between(sim, 0, 10000), pipe_silent);

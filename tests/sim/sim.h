@@ -64,6 +64,7 @@ struct sim_taskmanager { /* an agent */
     bool jm_open;                      /* the jobmanager's end of it is open */
     int64_t to_jm_ms, to_tm_ms;        /* arrival of the last message each way: connections are in order */
     int64_t jm_hold_ms, tm_hold_ms;    /* nothing arrives before: the network or the process holds it back */
+    int64_t reset_ms;                  /* until then both ends see that the connection was reset */
     int64_t lease_ms;                  /* when the last answer to a heartbeat came; passed on to the runners */
     uint64_t incarnation;
     VEC(struct sim_runner *) runners;

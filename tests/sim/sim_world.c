@@ -322,6 +322,8 @@ static void check_restore(struct sim *sim, struct sim_task *task)
     job->restored_id = id;
     if (id < job->committed && !job->has_damage)
         sim_fail(sim, "job %u goes back to checkpoint %" PRIu64 " after %" PRIu64 " was committed", job->index, id, job->committed);
+    if (id == 0 && job->committed != 0)
+        sim_fail(sim, "job %u starts from nothing after %" PRIu64 " was committed", job->index, job->committed);
     if (task->restore == NULL)
         return;
     const char *path = json_string_value(json_object_get(task->restore, "directory"));
@@ -674,6 +676,7 @@ void world_reset(struct sim *sim, struct sim_taskmanager *taskmanager)
     if (!taskmanager->is_alive || !taskmanager->is_connected || taskmanager->is_stopped || taskmanager->is_cut)
         return;
     sim->losses++;
+    taskmanager->reset_ms = sim->now_ms + 20;
     sim_close(sim, taskmanager, sim_between(sim, 0, 20));
     struct sim_item *item = sim_at(sim, sim->now_ms + sim_between(sim, 0, 20), agent_sees_reset);
     item->taskmanager = taskmanager;

@@ -426,6 +426,28 @@ static json_t *savepoint_metadata(void)
     return metadata;
 }
 
+/* A task that is being cancelled may be the one that finds the damage. */
+START_TEST(damage_that_is_found_before_the_restart_ends_the_job)
+{
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, checkpointed("1"), &job);
+    tick_to(&f, NOW + 1000);
+    complete_checkpoint(&f, job, 10);
+    struct error *err = error_new(USER_FUNCTION, "division by zero");
+    report(&f, job, 0, 0, EXECUTION_FAILED, err);
+    error_free(err);
+    struct event event = {.kind = EVENT_CHECKPOINT_DAMAGED, .damaged = {.job = job->id, .checkpoint = 1, .file = "0-0", .reason = "checksum"}};
+    handle(&f, &event);
+    runners_gone(&f, job);
+    ck_assert_int_eq(job->state, JOB_RESTARTING);
+    tick_to(&f, job->restart_at_ms);
+    ck_assert_int_eq(job->state, JOB_FAILED);
+    ck_assert_str_eq(job->failure, "org.apache.flink.runtime.JobException: The failure is not recoverable: no intact checkpoint is left\n"
+                                   "Caused by: USER_FUNCTION: division by zero");
+    fixture_finish(&f);
+}
+END_TEST
+
 START_TEST(savepoint_restores_at_another_parallelism)
 {
     json_t *metadata = savepoint_metadata();
@@ -1004,6 +1026,7 @@ int main(void)
     tcase_add_test(tests, no_new_epoch_before_runners_are_gone);
     tcase_add_test(tests, what_a_task_does_not_find_is_worth_another_try);
     tcase_add_test(tests, damaged_checkpoint_gives_way_to_the_one_before);
+    tcase_add_test(tests, damage_that_is_found_before_the_restart_ends_the_job);
     tcase_add_test(tests, savepoint_restores_at_another_parallelism);
     tcase_add_test(tests, claimed_savepoint_is_subsumed);
     tcase_add_test(tests, claimed_savepoint_goes_with_the_job);
