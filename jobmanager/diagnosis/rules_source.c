@@ -9,6 +9,8 @@
 
 /* A partition that is silent for less may just be between two records. */
 #define QUIET_MS 5000
+/* A partition with more in it, of which nothing comes for so long, though the source has time. */
+#define STALL_MS 20000
 /* A source that has had records counts as dried up after that long. */
 #define DRY_MS 30000
 #define RECENT_MS (10 * 60 * 1000)
@@ -338,6 +340,51 @@ static void check_idle_split(const struct facts *facts, const struct source_fact
 void rule_idle_split(const struct facts *facts, struct diagnosis *out)
 {
     for_each_source(facts, out, check_idle_split);
+}
+
+/* ---- partitions that give nothing though there is more in them ---- */
+
+/* Other connectors' splits may be long on their way to the next record. */
+static bool is_stalled(const struct facts *facts, const struct split_facts *split)
+{
+    const struct task_facts *task = split->source->task;
+    bool has_time = task->busy < 0.9 && task->back_pressured < 0.5;
+    return !split->is_caught_up && !split->is_finished && has_time && split->source->status.code == NULL &&
+           strcmp(split->source->spec->type, "kafka-source") == 0 && facts->now_ms - quiet_since_ms(split) >= STALL_MS;
+}
+
+static void check_stalled(const struct facts *facts, const struct source_facts *source, struct diagnosis *out)
+{
+    VEC(const struct split_facts *) stalled = {0};
+    for (size_t i = 0; i < source->splits.count; i++)
+        if (is_stalled(facts, source->splits.items[i]))
+            vec_push(&stalled, source->splits.items[i]);
+    if (stalled.count > 0) {
+        const struct split_facts *first = stalled.items[0];
+        bool is_one = stalled.count == 1, holds_back = has_watermarks(source->spec);
+        char *since = words_since(quiet_since_ms(first), facts->now_ms);
+        char *names = split_names(stalled.items, stalled.count);
+        const char *effect = !holds_back ? "" : is_one ? ": it holds the watermark back" : ": they hold the watermark back";
+        struct finding *finding = diagnosis_add(out, holds_back ? DIAGNOSIS_ERROR : DIAGNOSIS_WARNING, quiet_since_ms(first),
+                                                "%s %s of \"%s\" %s no record %s, though %s not read to the end%s.",
+                                                is_one ? "Partition" : "Partitions", names, source->spec->name, is_one ? "gives" : "give", since,
+                                                is_one ? "it is" : "they are", effect);
+        finding_set_task(finding, first->source->task);
+        finding->split = heap_strdup(first->name);
+        finding->hint = heap_strdup("look into the log of the taskmanager for words about it: its broker may refuse it, or have removed what was "
+                                    "to be read next (retention)");
+        put_split_names(finding, stalled.items, stalled.count);
+        finding_put(finding, "offset", first->offset);
+        finding_put(finding, "end-offset", first->end_offset);
+        free(since);
+        free(names);
+    }
+    vec_finish(&stalled);
+}
+
+void rule_stalled_split(const struct facts *facts, struct diagnosis *out)
+{
+    for_each_source(facts, out, check_stalled);
 }
 
 /* ---- records ---- */

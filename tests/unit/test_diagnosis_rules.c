@@ -470,6 +470,28 @@ START_TEST(test_idle_split)
 }
 END_TEST
 
+/* There is more in it, nobody is busy, and nothing comes. */
+START_TEST(test_stalled_split)
+{
+    struct fixture f;
+    setup_running(&f, 2, 2, 25000);
+    report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o]", split("input-0", f.now_ms, NOW, 90, 90)), 90));
+    report(&f, SOURCE, 1, times(0, 0), source_report(json_pack("[o]", split("input-1", -1, TIME_UNSET, -2, -1)), 0));
+    const struct finding *finding = expect(&f, "stalled-split", DIAGNOSIS_ERROR,
+                                           "Partition input-1 of \"Source: Clicks\" gives no record since 2023-11-14 22:13:20 UTC (25 s), though it "
+                                           "is not read to the end: it holds the watermark back.");
+    ck_assert_str_eq(finding->split, "input-1");
+    ck_assert_int_eq(finding->subtask, 1);
+    expect_none(&f, "idle-split");
+    /* Held up by others, it is slow; lately it had a record. */
+    report(&f, SOURCE, 1, times(0, 0.9), source_report(json_pack("[o]", split("input-1", NOW, NOW, 7, 90)), 7));
+    expect_none(&f, "stalled-split");
+    report(&f, SOURCE, 1, times(0, 0), source_report(json_pack("[o]", split("input-1", f.now_ms - 10000, NOW, 7, 90)), 7));
+    expect_none(&f, "stalled-split");
+    teardown(&f);
+}
+END_TEST
+
 START_TEST(test_idle_split_set_aside)
 {
     struct fixture f;
@@ -776,6 +798,7 @@ int main(void)
     tcase_add_test(tests, test_no_input);
     tcase_add_test(tests, test_idle_input);
     tcase_add_test(tests, test_idle_split);
+    tcase_add_test(tests, test_stalled_split);
     tcase_add_test(tests, test_idle_split_set_aside);
     tcase_add_test(tests, test_unparsable);
     tcase_add_test(tests, test_event_times);
