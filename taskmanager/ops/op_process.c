@@ -201,8 +201,9 @@ static struct error *fire(struct op_process *self, enum timer_domain domain, int
         return NULL;
     struct state_key key;
     int64_t time;
+    struct op_ticker ticker = op_ticker_start(&self->op);
     user_context_enter(context);
-    while (context->error == NULL && !op_is_aborting(&self->op) && timer_service_pop(context->timers, domain, until, &key, &time)) {
+    while (user_context_goes_on(context, &ticker) && timer_service_pop(context->timers, domain, until, &key, &time)) {
         op_count_timers(&self->op, 1);
         if (context->function->call.process.on_timer == NULL)
             continue;

@@ -243,8 +243,9 @@ static struct error *fire(struct op_window_session *self, enum timer_domain doma
     int64_t time;
     if (timer_service_next(self->timers, domain) > until)
         return NULL;
+    struct op_ticker ticker = op_ticker_start(&self->base.op);
     window_function_enter(function);
-    while (!user_context_has_failed(&function->context) && timer_service_pop(self->timers, domain, until, &key, &time)) {
+    while (user_context_goes_on(&function->context, &ticker) && timer_service_pop(self->timers, domain, until, &key, &time)) {
         op_count_timers(&self->base.op, 1);
         key_due(self, &key, time);
     }

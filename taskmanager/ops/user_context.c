@@ -6,6 +6,7 @@
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/heap.h"
+#include "taskmanager/ops/op_ticker.h"
 #include "taskmanager/ops/user_state.h"
 #include "taskmanager/task/books.h"
 
@@ -348,6 +349,14 @@ void user_context_enter(struct user_context *context)
         context->outer_function = user_function_current;
         user_function_set(context->function->name);
     }
+}
+
+bool user_context_goes_on(struct user_context *context, struct op_ticker *ticker)
+{
+    op_ticker_tick(ticker); /* the slice may be over: it goes on all the same */
+    if (op_is_aborting(context->op))
+        user_context_fail(context, error_new(CANCELLED, "task %s was cancelled", context->op->ctx->task_name));
+    return context->error == NULL;
 }
 
 struct error *user_context_leave(struct user_context *context)

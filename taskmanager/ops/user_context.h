@@ -17,6 +17,7 @@
 #include "taskmanager/task/user_library.h"
 #include "taskmanager/time/timer_service.h"
 
+struct op_ticker;  /* op_ticker.h */
 struct user_state; /* user_state.c */
 
 /* Name of the user function that this thread is in, NULL outside: one word, so a signal handler may read it. */
@@ -76,6 +77,9 @@ static inline bool user_context_has_failed(const struct user_context *context)
 {
     return context->error != NULL;
 }
+/* Between two calls in a loop over state (windows and timers that fire), whose rest cannot be handed back: the watchdog hears of it. False
+ * after a failure; an aborting task fails here with CANCELLED. */
+bool user_context_goes_on(struct user_context *context, struct op_ticker *ticker);
 static inline void user_context_set_key(struct user_context *context, const struct state_key *key)
 {
     context->key = *key;

@@ -10,6 +10,7 @@
 
 #include "common/base/heap.h"
 #include "taskmanager/ops/element_list.h"
+#include "taskmanager/ops/op_ticker.h"
 #include "taskmanager/ops/user_context.h"
 
 #include <stdlib.h>
@@ -261,8 +262,10 @@ static void map_index_build(struct mr_state *state)
     state->index->count = keyed_table(state->context, NULL, NULL, STATE_VALUE_BYTES);
     struct state_iterator iterator;
     const struct state_entry *entry;
+    struct op_ticker ticker = op_ticker_start(state->context->op); /* the time is the engine's, not the call's */
     state_iterator_init(&iterator, state->table);
     while (state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {
+        op_ticker_tick(&ticker);
         struct state_key key = {state_entry_key(entry), entry->key_length, entry->key_group, entry->hash};
         map_index_add(state, &(struct state_place){&key, state_entry_namespace(entry), entry->namespace_length});
     }

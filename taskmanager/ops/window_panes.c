@@ -2,6 +2,7 @@
 #include "taskmanager/ops/window_panes.h"
 
 #include "common/base/heap.h"
+#include "taskmanager/ops/op_ticker.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -90,9 +91,10 @@ static struct error *pane_fire(struct window_panes *self, struct pane *pane)
     const struct state_entry *entry;
     pane->is_fired = true;
     uint64_t fired = 0;
+    struct op_ticker ticker = op_ticker_start(&self->base->op);
     window_function_enter(function);
     state_iterator_init(&iterator, pane->table);
-    while (!user_context_has_failed(&function->context) && state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {
+    while (user_context_goes_on(&function->context, &ticker) && state_iterator_next(&iterator, &entry) != STATE_REF_NONE) {
         if (window_base_group_watermark(self->base, entry->key_group) >= pane->end - 1)
             continue;
         fired++;

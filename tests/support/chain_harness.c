@@ -153,6 +153,8 @@ struct error *chain_harness_try(struct chain_harness *harness, const json_t *ope
         .library = harness->library,
         .wake_fd = -1,
         .slice_ns = chain_slice_ns,
+        .step_count = &harness->step_count,
+        .is_aborting = &harness->is_aborting,
         .outputs = harness->outputs,
         .output_count = harness->output_count,
     };

@@ -27,6 +27,8 @@ struct chain_harness {
     struct chain_output *outputs[CHAIN_OUTPUT_MAX];
     uint32_t output_count;
     struct user_library *library;
+    atomic_ullong step_count; /* as the watchdog sees it */
+    atomic_bool is_aborting;
 };
 
 struct chain_restore {

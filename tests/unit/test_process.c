@@ -514,6 +514,22 @@ START_TEST(event_timers_fire_in_order_and_survive)
 }
 END_TEST
 
+START_TEST(firing_timers_are_many_calls)
+{
+    enum { TIMERS = 1000 };
+    struct cluster cluster;
+    cluster_start(&cluster, "test_timers", ITEM_SCHEMA, 1, NULL);
+    for (int at = 100; at < 100 + TIMERS; at++)
+        cluster_send(&cluster, "a", at);
+    struct chain_harness *chain = &cluster.chains[0];
+    unsigned long long steps = chain->step_count;
+    chain_harness_watermark(chain, 0, 5000);
+    ck_assert_uint_eq(json_array_size(chain->collectors[0].rows), TIMERS);
+    ck_assert_uint_ge(chain->step_count - steps, TIMERS / 50);
+    cluster_finish(&cluster);
+}
+END_TEST
+
 START_TEST(processing_timers_fire_at_once_when_overdue)
 {
     struct cluster cluster;
@@ -753,6 +769,7 @@ int main(void)
     tcase_add_test(tcase, state_of_every_kind_survives_rescaling);
     tcase_add_test(tcase, a_list_that_grows_too_large_is_refused);
     tcase_add_test(tcase, event_timers_fire_in_order_and_survive);
+    tcase_add_test(tcase, firing_timers_are_many_calls);
     tcase_add_test(tcase, processing_timers_fire_at_once_when_overdue);
     tcase_add_test(tcase, deleted_timers_take_no_room);
     tcase_add_test(tcase, co_process_joins_and_takes_the_lower_watermark);

@@ -54,6 +54,19 @@ MR_WINDOW_RESULT(test_with_bounds, sum, result)
     mr_collect(ctx, &out);
 }
 
+/* Cancels its task in the call that makes calls_left 0. */
+static int calls_left;
+static atomic_bool *cancelled_task;
+
+MR_WINDOW_RESULT(test_cancelling, sum, result)
+{
+    (void)window;
+    struct result out = {mr_key_string(ctx, 0), 0, 0, result->sum, result->count};
+    mr_collect(ctx, &out);
+    if (--calls_left == 0)
+        atomic_store(cancelled_task, true);
+}
+
 MR_WINDOW(test_all_elements, event, result)
 {
     struct result out = {mr_key_string(ctx, 0), window->start, window->end, 0, 0};
@@ -726,6 +739,42 @@ START_TEST(windows_of_another_kind_are_not_restored)
 }
 END_TEST
 
+/* Windows of many keys that fire at once are many calls, not a long one, for the watchdog; a cancelled task does not fire the rest. */
+START_TEST(firing_windows_are_many_calls)
+{
+    enum { KEYS_FIRED = 1000 };
+    static const struct plan firing[] = {
+        {"tumbling", 100, 100, 0, 0, 0, "{\"aggregate\":\"test_sum\",\"window_function\":\"test_cancelling\"}", RESULT_SCHEMA},
+        {"session", 0, 0, 0, 20, 0, "{\"aggregate\":\"test_sum\",\"window_function\":\"test_cancelling\"}", RESULT_SCHEMA},
+    };
+    struct chain_harness chain;
+    start_chains(&chain, &firing[_i / 2], 1, NULL);
+    json_t *rows = json_array(), *times = json_array();
+    for (int i = 0; i < KEYS_FIRED; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        json_array_append_new(rows, json_pack("[s,i]", key, 1));
+        json_array_append_new(times, json_integer(10));
+    }
+    chain_harness_send(&chain, 0, rows, times);
+    calls_left = _i % 2 == 0 ? KEYS_FIRED + 1 : KEYS_FIRED / 2;
+    cancelled_task = &chain.is_aborting;
+    unsigned long long steps = chain.step_count;
+    struct error *err = operator_chain_watermark(chain.chain, 0, 200);
+    ck_assert_uint_ge(chain.step_count - steps, KEYS_FIRED / 50);
+    if (_i % 2 == 0) {
+        ck_assert_ptr_null(err);
+        ck_assert_int_eq(calls_left, 1);
+    } else {
+        char *text = error_take_text(err);
+        ck_assert_ptr_nonnull(strstr(text, "was cancelled"));
+        free(text);
+        ck_assert_int_eq(calls_left, 0);
+    }
+    chain_harness_finish(&chain);
+}
+END_TEST
+
 #define SLOW_ROWS 80
 
 /* Rows that take milliseconds each, in every kind of window: all in one window, in several, in windows that have fired, late. */
@@ -861,6 +910,7 @@ int main(void)
     tcase_add_test(tcase, window_all_has_one_key);
     tcase_add_test(tcase, processing_time_windows_fire_by_the_clock);
     tcase_add_test(tcase, rows_without_event_time_are_refused);
+    tcase_add_loop_test(tcase, firing_windows_are_many_calls, 0, 4);
     tcase_add_test(tcase, restored_windows_of_another_size_keep_their_bounds);
     tcase_add_test(tcase, windows_of_another_kind_are_not_restored);
     return run_suite(suite);
