@@ -1,5 +1,5 @@
 /* Rules about what flows through: sinks that do not get rid of their rows, the task that is the bottleneck, late rows, windows that have
- * not ended. Pure. Thread: the loop. */
+ * not ended, rows that wait for a checkpoint. Pure. Thread: the loop. */
 #include "jobmanager/diagnosis/facts.h"
 
 #include "common/base/heap.h"
@@ -8,6 +8,7 @@
 
 #define WAIT_MS 5000 /* a sink whose outside says nothing for so long is stuck */
 #define RECENT_MS (5 * 60 * 1000)
+#define VISIBLE_MS 10000 /* a job that runs for less may just be about to complete its first checkpoint */
 #define HALF 0.5
 #define NEARLY_ALL 0.95
 
@@ -345,4 +346,46 @@ void rule_window_open(const struct facts *facts, struct diagnosis *out)
 {
     for (uint32_t o = 0; facts->is_deployed && o < facts->job->graph->operator_count; o++)
         check_window(facts, &facts->job->graph->operators[o], out);
+}
+
+/* ---- rows that wait for a checkpoint ---- */
+
+static bool commits_with_checkpoints(const struct job_operator *spec)
+{
+    const char *guarantee = json_string_value(json_object_get(spec->options, "guarantee"));
+    return strcmp(spec->type, "file-sink-writer") == 0 ||
+           (strcmp(spec->type, "kafka-sink-writer") == 0 && guarantee != NULL && strcmp(guarantee, "exactly-once") == 0);
+}
+
+static void check_uncommitted(const struct facts *facts, const struct job_operator *spec, struct diagnosis *out)
+{
+    const struct operator_facts *operator, *first = NULL;
+    int64_t rows = 0;
+    for (size_t i = 0; (operator = facts_next(facts, spec, &i)) != NULL;) {
+        first = first == NULL ? operator : first;
+        rows += operator->rows_in;
+    }
+    if (rows == 0)
+        return;
+    char *interval = words_duration(facts->job->settings.checkpoint_interval_ms);
+    struct finding *finding = diagnosis_add(out, DIAGNOSIS_INFO, facts->deployed_ms,
+                                            "The %" PRId64 " %s that the sink \"%s\" has been given can be read when a checkpoint completes: none "
+                                            "has yet, and one is taken every %s.", rows, words_plural(rows, "row", "rows"), spec->name, interval);
+    finding_set_task(finding, first->task);
+    finding->explains = true;
+    finding->hint = heap_strdup("wait for it, trigger one (flink checkpoint), or set a shorter execution.checkpointing.interval");
+    finding_put(finding, "rows-waiting", rows);
+    finding_put(finding, "checkpoint-interval-ms", facts->job->settings.checkpoint_interval_ms);
+    free(interval);
+}
+
+void rule_rows_uncommitted(const struct facts *facts, struct diagnosis *out)
+{
+    const struct job *job = facts->job;
+    if (!facts->is_deployed || job->settings.checkpoint_interval_ms <= 0 || job->checkpoints.latest_completed != NULL ||
+        facts->now_ms - facts->deployed_ms < VISIBLE_MS)
+        return;
+    for (uint32_t o = 0; o < job->graph->operator_count; o++)
+        if (commits_with_checkpoints(&job->graph->operators[o]))
+            check_uncommitted(facts, &job->graph->operators[o], out);
 }

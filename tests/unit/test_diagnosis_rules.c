@@ -652,6 +652,24 @@ START_TEST(test_open_window)
 }
 END_TEST
 
+/* A transaction or a file is there for others when a checkpoint completes. */
+START_TEST(test_rows_uncommitted)
+{
+    struct fixture f;
+    setup_running(&f, 1, 1, 60000);
+    report(&f, SINK, 0, times(0, 0), json_pack("{s:{s:[i,i]}}", "books", "rows_in", 100, 0));
+    expect_none(&f, "rows-uncommitted");
+    json_object_set_new(f.job->graph->operators[SINK].options, "guarantee", json_string("exactly-once"));
+    expect(&f, "rows-uncommitted", DIAGNOSIS_INFO, "The 100 rows that the sink \"Out: Writer\" has been given can be read when a checkpoint "
+                                                   "completes: none has yet, and one is taken every 1.0 s.");
+    ck_assert(f.diagnosis.is_healthy);
+    ck_assert_msg(strncmp(f.diagnosis.summary, "The 100 rows", 12) == 0, "%s", f.diagnosis.summary);
+    report(&f, SINK, 0, times(0, 0), json_pack("{s:{s:[i,i]}}", "books", "rows_in", 0, 0));
+    expect_none(&f, "rows-uncommitted");
+    teardown(&f);
+}
+END_TEST
+
 /* ---- checkpoints ---- */
 
 static void acknowledge(struct fixture *f, enum place place, json_t *metrics)
@@ -807,6 +825,7 @@ int main(void)
     tcase_add_test(tests, test_slow_sink);
     tcase_add_test(tests, test_late);
     tcase_add_test(tests, test_open_window);
+    tcase_add_test(tests, test_rows_uncommitted);
     tcase_add_test(tests, test_slow_checkpoint);
     tcase_add_test(tests, test_failed_checkpoint);
     tcase_add_test(tests, test_order_and_json);
