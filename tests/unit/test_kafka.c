@@ -298,6 +298,13 @@ START_TEST(without_group_offsets_it_fails)
 }
 END_TEST
 
+START_TEST(offsets_below_0_are_refused)
+{
+    expect_failure(",\"startup\":{\"mode\":\"specific\",\"offsets\":{\"in:0\":0,\"in:1\":-1}}", "startup: the offset of in:1 must be a whole number from 0");
+    expect_failure(EARLIEST ",\"bounded\":{\"mode\":\"specific\",\"offsets\":{\"in:0\":\"5\"}}", "bounded: the offset of in:0");
+}
+END_TEST
+
 START_TEST(malformed_fails_with_place_and_sample)
 {
     produce_rows(0, 10);
@@ -803,6 +810,7 @@ int main(void)
     tcase_add_test(tcase, group_offsets_are_committed_and_used);
     tcase_add_test(tcase, without_group_offsets_it_fails);
     tcase_add_test(tcase, without_group_offsets_it_follows_the_property);
+    tcase_add_test(tcase, offsets_below_0_are_refused);
     tcase_add_test(tcase, malformed_fails_with_place_and_sample);
     tcase_add_test(tcase, malformed_is_skipped_and_counted);
     tcase_add_test(tcase, malformed_goes_to_the_dead_letter_topic);

@@ -18,6 +18,21 @@ static struct error *parse_mode(const json_t *json, const char *option, const ch
     return error_new(INVALID_ARGUMENT, "%s: unknown mode \"%s\"", option, mode);
 }
 
+/* Numbers below 0 mean other things to librdkafka: -1 would be the end, after each restart the end of then. */
+static struct error *check_offsets(const json_t *offsets, const char *option)
+{
+    /* jansson's iterators take the object as mutable, but only read it. */
+    json_t *object = (json_t *)(uintptr_t)offsets, *offset;
+    const char *partition;
+    json_object_foreach(object, partition, offset)
+    {
+        if (!json_is_integer(offset) || json_integer_value(offset) < 0)
+            return error_with_hint(error_new(INVALID_ARGUMENT, "%s: the offset of %s must be a whole number from 0", option, partition),
+                                   "the modes earliest, latest and group-offsets stand for all partitions");
+    }
+    return NULL;
+}
+
 static struct error *parse_point(const json_t *json, const char *option, bool wants_timestamp, bool wants_offsets, int64_t *timestamp_ms,
                                  const json_t **offsets)
 {
@@ -31,7 +46,7 @@ static struct error *parse_point(const json_t *json, const char *option, bool wa
     *offsets = json_object_get(json, "offsets");
     if (wants_offsets && (!json_is_object(*offsets) || json_object_size(*offsets) == 0))
         return error_with_hint(error_new(INVALID_ARGUMENT, "%s: mode specific needs offsets", option), "{\"topic:partition\": offset, …}");
-    return NULL;
+    return wants_offsets ? check_offsets(*offsets, option) : NULL;
 }
 
 static struct error *parse_topics(const json_t *options, struct kafka_source_options *out)
