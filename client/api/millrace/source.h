@@ -72,7 +72,7 @@ struct mr_kafka_source_options {
     const struct mr_record_type *record; /* required */
     const char *bootstrap_servers;       /* required: "host:port,host:port" */
     const char *topics;                  /* "a" or "a,b"; this or topic_pattern is required */
-    const char *topic_pattern;           /* regular expression over topic names */
+    const char *topic_pattern;           /* regular expression for whole topic names: "orders-\\d+" */
     const char *group_id;
     enum mr_kafka_start start;
     int64_t start_timestamp_ms;

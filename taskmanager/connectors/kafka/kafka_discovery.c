@@ -9,10 +9,10 @@
 #include "common/base/vec.h"
 #include "taskmanager/connectors/kafka/kafka_ends.h"
 #include "taskmanager/connectors/kafka/kafka_neighbours.h"
+#include "taskmanager/connectors/kafka/kafka_topic_pattern.h"
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <regex.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -156,7 +156,7 @@ static struct error *find_by_pattern(struct kafka_discovery *discovery, rd_kafka
     struct error *err = NULL;
     for (int i = 0; i < metadata->topic_cnt && err == NULL; i++) {
         const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
-        if (topic->err == RD_KAFKA_RESP_ERR_NO_ERROR && regexec(&discovery->pattern, topic->topic, 0, NULL, 0) == 0)
+        if (topic->err == RD_KAFKA_RESP_ERR_NO_ERROR && kafka_topic_pattern_matches(&discovery->pattern, topic->topic))
             err = add_topic(discovery, topic, out);
     }
     rd_kafka_metadata_destroy(metadata);
@@ -544,12 +544,7 @@ struct error *kafka_discovery_start(struct kafka_discovery *discovery)
 {
     const char *pattern = discovery->settings.options->topic_pattern;
     if (pattern != NULL) {
-        /* The whole name must match, as in Java. */
-        char *anchored = heap_printf("^(%s)$", pattern);
-        int code = regcomp(&discovery->pattern, anchored, REG_EXTENDED | REG_NOSUB);
-        free(anchored);
-        if (code != 0)
-            return error_new(INVALID_ARGUMENT, "topic_pattern \"%s\" is no valid regular expression", pattern);
+        TRY(kafka_topic_pattern_compile(pattern, &discovery->pattern));
         discovery->has_pattern = true;
     }
     int code = pthread_create(&discovery->thread, NULL, discovery_main, discovery);

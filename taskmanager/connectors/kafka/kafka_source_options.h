@@ -14,7 +14,7 @@ enum kafka_bounded { KAFKA_UNBOUNDED, KAFKA_STOP_LATEST, KAFKA_STOP_GROUP_OFFSET
 struct kafka_source_options {
     const json_t *properties;
     const json_t *topics;      /* array of names, or NULL: then topic_pattern */
-    const char *topic_pattern; /* POSIX extended regular expression for whole names */
+    const char *topic_pattern; /* regular expression for whole names (kafka_topic_pattern.h) */
     enum kafka_startup startup;
     int64_t startup_timestamp_ms;
     const json_t *startup_offsets; /* {"topic:partition": offset} */
