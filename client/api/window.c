@@ -24,8 +24,12 @@ static struct mr_windowed *windowed_of(struct mr_stream *stream, struct mr_windo
     bool is_valid = assigner.kind == MR_SESSION ? assigner.gap_ms > 0 : assigner.size_ms > 0;
     if (assigner.kind == MR_SLIDING)
         is_valid = is_valid && assigner.slide_ms > 0;
+    int64_t slide_ms = assigner.kind == MR_SLIDING ? assigner.slide_ms : assigner.size_ms;
     if (!is_valid)
         api_fail(stream->env, "%s: the size, slide or gap of a window must be positive", call);
+    else if (assigner.kind != MR_SESSION && (assigner.offset_ms >= slide_ms || assigner.offset_ms <= -slide_ms))
+        api_fail(stream->env, "%s: the offset of the windows, %" PRId64 " ms, must be smaller than their %s, %" PRId64 " ms", call,
+                 assigner.offset_ms, assigner.kind == MR_SLIDING ? "slide" : "size", slide_ms);
     else if (stream->type == NULL)
         api_fail(stream->env, "%s: a sink has no output", call);
     else if (!is_all && stream->key_count == 0)

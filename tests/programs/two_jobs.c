@@ -12,6 +12,7 @@ int wrong_type(int argc, char **argv);
 int wrong_kind(int argc, char **argv);
 int hidden_function(int argc, char **argv);
 int same_uid(int argc, char **argv);
+int wrong_offset(int argc, char **argv);
 int bad_config(int argc, char **argv);
 int null_everywhere(int argc, char **argv);
 
@@ -83,6 +84,18 @@ int same_uid(int argc, char **argv)
     struct mr_stream *source = mr_uid(rows(env), "twice");
     mr_print(mr_uid(mr_filter(source, &KeepAll), "twice"), NULL);
     return mr_execute(env, "same uid");
+}
+
+int wrong_offset(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    struct mr_env *env = mr_env_create();
+    struct mr_window_assigner assigner = mr_sliding(MR_EVENT_TIME, MR_HOURS(1), MR_MINUTES(10));
+    assigner.offset_ms = -MR_MINUTES(10);
+    mr_window_all(rows(env), assigner);
+    mr_print(rows(env), NULL);
+    return mr_execute(env, "wrong offset");
 }
 
 int bad_config(int argc, char **argv)
