@@ -16,6 +16,8 @@
 
 #define LOGGER "ResourceManager"
 #define FILE_TIMEOUT_MS 10000
+/* The agent passes it on to the runner, with a few members more. */
+#define DEPLOY_BYTES_MAX (FRAME_BODY_BYTES_CONTROL - (1u << 20))
 
 /* ---- files of a taskmanager ---- */
 
@@ -443,6 +445,64 @@ static json_t *action_message(struct jobmanager *jobmanager, const struct action
     return json_pack("{s:s,s:I,s:I}", "job", job.hex, "epoch", epoch, "checkpoint", checkpoint);
 }
 
+/* ---- a deployment that no message holds ---- */
+
+struct refusal {
+    struct jobmanager *jobmanager;
+    char *taskmanager;
+    char *execution;
+    uint64_t connection;
+    struct id job;
+    uint64_t epoch;
+    size_t length, task_count;
+};
+
+static struct error *refusal_reach_loop(void *argument)
+{
+    (void)argument;
+    return NULL;
+}
+
+/* One failed task ends the attempt; the agent, asked to kill a runner that it never had, says that it is gone. */
+static void refusal_report(struct error *err, void *argument)
+{
+    struct refusal *refusal = argument;
+    error_free(err);
+    err = error_with_hint(error_new(PROTOCOL, "the deployment of %zu tasks to taskmanager %s takes %zu MiB, and a message %u at most", refusal->task_count,
+                                    refusal->taskmanager, refusal->length >> 20, DEPLOY_BYTES_MAX >> 20),
+                          "give the job more taskmanagers with fewer slots each, or a lower parallelism");
+    struct event event = {.kind = EVENT_TASK_STATE,
+                          .task_state = {.taskmanager = refusal->taskmanager,
+                                         .connection = refusal->connection,
+                                         .job = refusal->job,
+                                         .epoch = refusal->epoch,
+                                         .execution = refusal->execution,
+                                         .state = EXECUTION_FAILED,
+                                         .error = err}};
+    jobmanager_handle(refusal->jobmanager, &event);
+    error_free(err);
+    free(refusal->taskmanager);
+    free(refusal->execution);
+    free(refusal);
+}
+
+/* No action calls back into the core: by way of the pool. */
+static void refuse_deploy(struct jobmanager *jobmanager, const struct action *action, size_t length)
+{
+    struct refusal *refusal = heap_new(struct refusal);
+    *refusal = (struct refusal){
+        .jobmanager = jobmanager,
+        .taskmanager = heap_strdup(action->taskmanager),
+        .execution = heap_strdup(message_text(json_array_get(action->deploy.tasks, 0), "execution")),
+        .connection = action->connection,
+        .job = action->job,
+        .epoch = action->epoch,
+        .length = length,
+        .task_count = json_array_size(action->deploy.tasks),
+    };
+    jobmanager_work(jobmanager, refusal_reach_loop, refusal_report, refusal);
+}
+
 bool taskmanager_link_run(struct jobmanager *jobmanager, const struct action *action)
 {
     struct taskmanager_link *link = link_of(jobmanager, action->connection);
@@ -456,7 +516,13 @@ bool taskmanager_link_run(struct jobmanager *jobmanager, const struct action *ac
     json_t *message = action_message(jobmanager, action, &type);
     if (message == NULL)
         return false;
-    bool is_sent = rpc_conn_send_json(link->conn, type, message);
+    size_t length;
+    char *body = message_encode(type, message, &length);
     json_decref(message);
-    return is_sent;
+    if (action->kind == ACTION_DEPLOY && length > DEPLOY_BYTES_MAX) {
+        refuse_deploy(jobmanager, action, length);
+        free(body);
+        return false;
+    }
+    return rpc_conn_send_take(link->conn, type, body, length);
 }

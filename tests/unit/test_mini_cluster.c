@@ -269,6 +269,30 @@ START_TEST(job_without_slots_fails_in_time)
 }
 END_TEST
 
+/* As state handles of very many tasks on one taskmanager make it. */
+START_TEST(deployment_that_is_too_large_fails_its_job)
+{
+    struct mini_cluster *cluster = mini_start(1, 1, "{\"restart-strategy.type\":\"none\"}");
+    struct plan plan = {5, 0, "50", "mini_pass"};
+    size_t length = 64u << 20;
+    char *padding = heap_alloc(length + 1);
+    memset(padding, 'x', length);
+    padding[length] = '\0';
+    json_t *graph = graph_of(cluster, &plan, "large");
+    json_object_set_new(json_object_get(json_array_get(json_object_get(graph, "operators"), 1), "options"), "padding", json_string(padding));
+    free(padding);
+    struct id large;
+    mini_require(mini_cluster_submit(cluster, graph, 1, NULL, &large));
+    json_decref(graph);
+    ck_assert_msg(mini_cluster_wait_state(cluster, large, JOB_FAILED, MINI_WAIT_MS), "%s", mini_failure(cluster, large));
+    const char *failure = mini_failure(cluster, large);
+    ck_assert_msg(strstr(failure, "takes 64 MiB, and a message 63 at most (give the job more taskmanagers") != NULL, "%s", failure);
+    mini_finish(cluster, submit(cluster, &plan, "out", 1, NULL));
+    assert_exact(cluster, "out", 5);
+    mini_cluster_stop(cluster);
+}
+END_TEST
+
 START_TEST(failing_function_is_restarted)
 {
     struct mini_cluster *cluster = mini_start(2, 1, NULL);
@@ -377,6 +401,7 @@ int main(void)
     tcase_add_test(tcase, savepoint_lets_the_job_run_on);
     tcase_add_test(tcase, job_waits_for_a_taskmanager);
     tcase_add_test(tcase, job_without_slots_fails_in_time);
+    tcase_add_test(tcase, deployment_that_is_too_large_fails_its_job);
     tcase_add_test(tcase, failing_function_is_restarted);
     tcase_add_test(tcase, function_that_fails_for_ever_fails_the_job);
     tcase_add_test(tcase, late_checkpoint_expires_and_the_next_completes);
