@@ -468,8 +468,8 @@ static void refusal_report(struct error *err, void *argument)
 {
     struct refusal *refusal = argument;
     error_free(err);
-    err = error_with_hint(error_new(PROTOCOL, "the deployment of %zu tasks to taskmanager %s takes %zu MiB, and a message %u at most", refusal->task_count,
-                                    refusal->taskmanager, refusal->length >> 20, DEPLOY_BYTES_MAX >> 20),
+    err = error_with_hint(error_new(PROTOCOL, "the deployment of %zu tasks to taskmanager %s takes %zu MiB, and a message %u at most",
+                                    refusal->task_count, refusal->taskmanager, refusal->length >> 20, DEPLOY_BYTES_MAX >> 20),
                           "give the job more taskmanagers with fewer slots each, or a lower parallelism");
     struct event event = {.kind = EVENT_TASK_STATE,
                           .task_state = {.taskmanager = refusal->taskmanager,
