@@ -71,6 +71,12 @@ bool api_parse_fields(struct mr_env *env, const char *who, const struct mr_recor
             api_fail(env, "%s: record %s has no field \"%.*s\" (it has %s)", who, type->name, (int)name_length, at, field_list(type));
             return false;
         }
+        for (uint32_t i = 0; i < found; i++) {
+            if (columns[i] == (uint32_t)index) {
+                api_fail(env, "%s: field \"%.*s\" is named twice", who, (int)name_length, at);
+                return false;
+            }
+        }
         columns[found++] = (uint32_t)index;
         at += length;
         if (*at == '\0')

@@ -209,12 +209,18 @@ static enum mr_type builtin_type(const struct mr_builtin *builtin, enum mr_type 
 }
 
 /* One entry of the list: its place in the input and in the output. */
-static json_t *builtin_json(struct mr_env *env, const char *who, const struct mr_builtin *builtin, const struct mr_record_type *input,
-                            const struct mr_record_type *output)
+static json_t *builtin_json(struct mr_env *env, const char *who, const struct mr_builtin *list, const struct mr_builtin *builtin,
+                            const struct mr_record_type *input, const struct mr_record_type *output)
 {
     static const char *const kinds[] = {[MR_COUNT] = "count", [MR_SUM] = "sum", [MR_MIN] = "min", [MR_MAX] = "max", [MR_AVG] = "avg"};
     int field = builtin->field != NULL ? api_field_index(input, builtin->field, strlen(builtin->field)) : -1;
     int as = api_field_index(output, builtin->as, strlen(builtin->as));
+    for (const struct mr_builtin *before = list; before < builtin; before++) {
+        if (strcmp(before->as, builtin->as) == 0) {
+            api_fail(env, "%s: there are two aggregates \"%s\"", who, builtin->as);
+            return NULL;
+        }
+    }
     if ((size_t)builtin->kind >= sizeof kinds / sizeof kinds[0] || (field < 0 && (builtin->field != NULL || builtin->kind != MR_COUNT)) || as < 0) {
         api_fail(env,
                  as < 0 ? "%s: the output record %s has no field for aggregate \"%s\"" : "%s: the record %s has no field for aggregate \"%s\"",
@@ -268,7 +274,7 @@ struct mr_stream *mr_aggregate_builtin(struct mr_windowed *windowed, const struc
     json_t *array = json_array();
     const char *names = "";
     for (const struct mr_builtin *builtin = list; builtin->as != NULL; builtin++) {
-        json_t *json = builtin_json(stream->env, who, builtin, stream->type, output);
+        json_t *json = builtin_json(stream->env, who, list, builtin, stream->type, output);
         if (json == NULL) {
             json_decref(array);
             return api_failed(stream->env);

@@ -13,6 +13,8 @@ int wrong_kind(int argc, char **argv);
 int hidden_function(int argc, char **argv);
 int same_uid(int argc, char **argv);
 int wrong_offset(int argc, char **argv);
+int same_key_field(int argc, char **argv);
+int same_aggregate(int argc, char **argv);
 int bad_config(int argc, char **argv);
 int null_everywhere(int argc, char **argv);
 
@@ -96,6 +98,25 @@ int wrong_offset(int argc, char **argv)
     mr_window_all(rows(env), assigner);
     mr_print(rows(env), NULL);
     return mr_execute(env, "wrong offset");
+}
+
+int same_key_field(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    struct mr_env *env = mr_env_create();
+    mr_print(mr_filter(mr_key_by(rows(env), "name, id,name"), &KeepAll), NULL);
+    return mr_execute(env, "same key field");
+}
+
+int same_aggregate(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    struct mr_env *env = mr_env_create();
+    const struct mr_builtin list[] = {{MR_COUNT, NULL, "id"}, {MR_SUM, "id", "id"}, {0}};
+    mr_print(mr_aggregate_builtin(mr_window(mr_key_by(rows(env), "name"), mr_tumbling(MR_EVENT_TIME, 1)), list, &row_type), NULL);
+    return mr_execute(env, "same aggregate");
 }
 
 int bad_config(int argc, char **argv)

@@ -124,6 +124,8 @@ START_TEST(mistakes_at_graph_time_name_their_place)
     expect_error("two_jobs", "--entry same_uid", "INVALID_PROGRAM", "have the same uid \"twice\"");
     expect_error("two_jobs", "--entry wrong_offset", "INVALID_PROGRAM",
                  "mr_window_all: the offset of the windows, -600000 ms, must be smaller than their slide, 600000 ms");
+    expect_error("two_jobs", "--entry same_key_field", "INVALID_PROGRAM", "field \"name\" is named twice");
+    expect_error("two_jobs", "--entry same_aggregate", "INVALID_PROGRAM", "there are two aggregates \"id\"");
     expect_error("two_jobs", "--entry bad_config", "INVALID_CONFIG", "execution.checkpointing.interval");
     expect_error("two_jobs", "--entry null_everywhere", "INVALID_PROGRAM", "no stream is given");
 }
