@@ -227,6 +227,7 @@ static struct error *make_directories(struct jobmanager *jobmanager)
         TRY(config_open_own_log(config, jobmanager->log_directory, "jobmanager"));
         jobmanager->has_own_log = true;
     }
+    config_log_notes(config); /* not before the log that REST shows is open */
     struct id_text hex = id_format(id_random());
     const char *upload = config_text(config, OPTION_WEB_UPLOAD_DIR);
     char *upload_directory = upload[0] != '\0' ? heap_strdup(upload) : heap_printf("%s/flink-web-upload", jobmanager->tmp.path);

@@ -111,7 +111,6 @@ int main(int argc, char **argv)
         config_destroy(config);
         return fail(err);
     }
-    config_log_notes(config);
     err = run(config, stdout_path);
     if (err == NULL)
         log_info(LOGGER, "The jobmanager has stopped.");

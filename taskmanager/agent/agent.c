@@ -469,6 +469,7 @@ static struct error *open_own_log(struct agent *agent)
     bool had_log = log_file_path() != NULL;
     struct error *err = config_open_own_log(agent->config, agent->log_directory, "taskmanager");
     agent->has_own_log = !had_log && err == NULL;
+    config_log_notes(agent->config); /* not before the log that REST shows is open */
     return err;
 }
 

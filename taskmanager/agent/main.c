@@ -55,7 +55,6 @@ static void log_start(const struct config *config)
         log_info("GlobalConfiguration", "Loading configuration property: %s, %s", json_string_value(json_object_get(entry, "key")),
                  json_string_value(json_object_get(entry, "value")));
     json_decref(list);
-    config_log_notes(config);
 }
 
 /* As many descriptors as allowed: every job needs a few. */

@@ -75,8 +75,10 @@ def test_failover_in_flinks_words(env):
 
 
 def test_standard_output_and_rest(env):
-    """Without a log directory: all lines on standard output, none on standard error, and REST shows the same text."""
-    cluster = env.cluster(1, slots=1)
+    """Without a log directory: all lines on standard output, none on standard error, and REST shows the same text, also the warning of a
+    mistyped configuration key."""
+    cluster = env.cluster(1, slots=1, config={"heartbeat.intervall": "1 s"})
+    warning = "Did you mean heartbeat.interval?"
     console = os.path.join(cluster.directory, "console")
     with open(console + ".out", "wb") as out, open(console + ".err", "wb") as err:
         extra = subprocess.Popen([os.path.join(BIN, "taskmanager"), "--config", cluster.conf], stdout=out, stderr=err)
@@ -90,11 +92,13 @@ def test_standard_output_and_rest(env):
         shown = [text_of(cluster, f"/taskmanagers/{id}/log") for id in ids]
         # The file begins once the working directory is there; from then on it is the same.
         assert any(said.endswith(text) and "Successful registration" in text for text in shown), (said, shown)
+        assert all(text.count(warning) == 1 for text in shown), shown
     finally:
         extra.terminate()
         extra.wait()
     log = text_of(cluster, "/jobmanager/log")
     assert "Rest endpoint listening at" in log and log in log_text(cluster)
+    assert log.count(warning) == 1, log
     names = [entry["name"] for entry in cluster.get("/jobmanager/logs")["logs"]]
     assert names == ["jobmanager.log"], names
     assert text_of(cluster, "/jobmanager/logs/jobmanager.log").startswith(log)
