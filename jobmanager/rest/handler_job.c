@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- /jobs/:jobid ---- */
 
@@ -317,9 +318,9 @@ static void reply_cancel(struct jobmanager *jobmanager, struct rest_request *req
 void handle_job_cancel(struct jobmanager *jobmanager, struct rest_request *request)
 {
     const char *mode = rest_query_param(request, "mode");
-    if (mode == NULL || strcmp(mode, "cancel") == 0)
+    if (mode == NULL || strcasecmp(mode, "cancel") == 0)
         reply_cancel(jobmanager, request);
-    else if (strcmp(mode, "stop") == 0)
+    else if (strcasecmp(mode, "stop") == 0)
         rest_reply_error(request, 308,
                          EX_REST ": The termination mode \"stop\" has been removed. For an ungraceful shutdown, please use \"cancel\" "
                                  "instead. For a graceful shutdown, please use \"jobs/:jobId/stop\" instead.\n");

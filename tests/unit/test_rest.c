@@ -650,6 +650,7 @@ START_TEST(errors_are_worded_as_recorded)
         {"GET", "/jobs/" NO_JOB "/metrics", NULL, 200, "[]"},
         {"GET", "/jobs/" NO_JOB "/execution-result", NULL, 404, EX_REST ": " EX_NO_JOB ": Could not find Flink job"},
         {"PATCH", "/jobs/" NO_JOB "?mode=cancel", NULL, 404, EX_REST ": Job could not be found."},
+        {"PATCH", "/jobs/" NO_JOB "?mode=CANCEL", NULL, 404, EX_REST ": Job could not be found."},
         {"PATCH", "/jobs/" NO_JOB "?mode=stop", NULL, 308, "The termination mode \\\"stop\\\" has been removed."},
         {"PATCH", "/jobs/" NO_JOB "?mode=foo", NULL, 400, "Cannot resolve query parameter (mode) from value \\\"foo\\\"."},
         {"PATCH", "/jobs/" NO_JOB "/rescaling", NULL, 503, "Rescaling is temporarily disabled. See FLINK-12312."},
