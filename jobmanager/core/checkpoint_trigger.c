@@ -8,6 +8,9 @@
 
 /* Flink's words, which its users search for. */
 #define REASON_NOT_RUNNING "Not all required tasks are currently running."
+#define REASON_TOO_MANY "The maximum number of queued checkpoint requests exceeded"
+/* As Flink's CheckpointRequestDecider: whoever may call REST may ask without end, and each one waits until the one before is done. */
+#define REQUESTS_WAITING_MAX 1000
 
 static const char *kind_type_text(enum checkpoint_kind kind)
 {
@@ -248,6 +251,8 @@ void checkpoint_requested(struct turn *turn, const struct event *event)
     if (event->trigger.directory != NULL)
         request.directory = heap_strdup(event->trigger.directory);
     struct error *err = request_check(job, &request);
+    if (err == NULL && job->requests.count >= REQUESTS_WAITING_MAX)
+        err = error_new(CONFLICT, REASON_TOO_MANY);
     if (err != NULL) {
         request_refuse(turn, job, &request, err);
         free(request.directory);

@@ -840,6 +840,24 @@ START_TEST(job_without_checkpoints_does_not_forget_its_stop)
 }
 END_TEST
 
+START_TEST(requests_that_wait_are_limited)
+{
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, NULL, &job);
+    for (int i = 0; i < 1001; i++) { /* the first is under way */
+        trigger(&f, job, CHECKPOINT_KIND_SAVEPOINT);
+        ck_assert_ptr_null(find_action(&f, ACTION_REQUEST_FINISHED));
+    }
+    trigger(&f, job, CHECKPOINT_KIND_SAVEPOINT);
+    const struct error *err = find_action(&f, ACTION_REQUEST_FINISHED)->finished.error;
+    ck_assert_str_eq(err->message, "The maximum number of queued checkpoint requests exceeded");
+    complete_checkpoint(&f, job, 10);
+    trigger(&f, job, CHECKPOINT_KIND_SAVEPOINT);
+    ck_assert_ptr_null(find_action(&f, ACTION_REQUEST_FINISHED));
+    fixture_finish(&f);
+}
+END_TEST
+
 /* The files of a failed savepoint that were kept for a finished task, and a claimed savepoint that could not go at once. */
 START_TEST(deletions_that_waited_are_done_at_the_end)
 {
@@ -1041,6 +1059,7 @@ int main(void)
     tcase_add_test(tests, a_job_that_has_finished_does_not_fail_over_a_checkpoint);
     tcase_add_test(tests, savepoint_that_a_job_needs_is_not_disposed);
     tcase_add_test(tests, job_without_checkpoints_does_not_forget_its_stop);
+    tcase_add_test(tests, requests_that_wait_are_limited);
     tcase_add_test(tests, deletions_that_waited_are_done_at_the_end);
     tcase_add_test(tests, late_state_of_a_failed_checkpoint_is_deleted);
     tcase_add_test(tests, rescale_consumers_start_after_their_own_producers);
