@@ -85,6 +85,13 @@ static struct error *state_init(struct mr_state *state, const struct mr_record_t
     return NULL;
 }
 
+static bool is_utf8(const char *text)
+{
+    json_t *json = json_string(text);
+    json_decref(json);
+    return json != NULL;
+}
+
 struct mr_state *user_state_declare(struct mr_context *ctx, int kind, const char *name, const struct mr_record_type *key,
                                     const struct mr_record_type *value, const struct mr_function *aggregate)
 {
@@ -96,6 +103,8 @@ struct mr_state *user_state_declare(struct mr_context *ctx, int kind, const char
         wrong = "state needs a keyed stream (mr_key_by)";
     else if (name == NULL || name[0] == '\0' || name[0] == '_')
         wrong = "a state's name must not be empty or begin with an underscore";
+    else if (!is_utf8(name)) /* checkpoints could not tell it */
+        wrong = "a state's name must be UTF-8";
     else if (kind < MR_STATE_VALUE || kind > MR_STATE_AGGREGATING || value == NULL || (kind == MR_STATE_MAP && key == NULL) ||
              (kind == MR_STATE_AGGREGATING && (aggregate == NULL || aggregate->kind != MR_FUNCTION_AGGREGATE)))
         wrong = "the declaration is incomplete";

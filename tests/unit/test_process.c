@@ -146,6 +146,13 @@ static void keeper_element(struct mr_context *ctx, const struct item *in)
 
 MR_PROCESS(test_keeper, item, line, keeper_open, keeper_element, NULL);
 
+static void latin_open(struct mr_context *ctx)
+{
+    mr_value_state(ctx, "gr\xf6\xdf" "e", &number_type);
+}
+
+MR_PROCESS(test_latin_name, item, line, latin_open, keeper_element, NULL);
+
 /* Timers: value > 0 sets an event timer, < 0 deletes it; value 0 a processing timer one second ahead. */
 static void timers_element(struct mr_context *ctx, const struct item *in)
 {
@@ -363,6 +370,7 @@ START_TEST(wrong_programs_are_explained)
                        ITEM_SCHEMA, "{}", "field value of record item is BIGINT, the stream's column is INT");
     expect_start_error("map", NULL, ITEM_SCHEMA, ITEM_SCHEMA, "{}", "option function is missing");
     expect_start_error("process", "test_keeper", ITEM_SCHEMA, LINE_SCHEMA, "{}", "state needs a keyed stream");
+    expect_start_error("process", "test_latin_name", ITEM_SCHEMA, LINE_SCHEMA, "{\"key_columns\":[0]}", "a state's name must be UTF-8");
     expect_start_error("window", NULL, ITEM_SCHEMA, ITEM_SCHEMA, "{\"assigner\":{\"type\":\"hopping\"}}", "there is no window assigner hopping");
     expect_start_error("no-such-type", NULL, ITEM_SCHEMA, ITEM_SCHEMA, "{}", "there is no operator type no-such-type");
 }
