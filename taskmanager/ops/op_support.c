@@ -2,6 +2,7 @@
 #include "taskmanager/ops/op_support.h"
 
 #include "common/base/heap.h"
+#include "common/base/local_path.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -132,6 +133,19 @@ struct error *op_option_text(const struct op_context *ctx, const json_t *options
     if (!json_is_string(json))
         return error_new(INVALID_PROGRAM, "operator %s: option %s is not a text", ctx->spec->name, name);
     *out = json_string_value(json);
+    return NULL;
+}
+
+struct error *op_option_path(const struct op_context *ctx, const json_t *options, const char *name, const char **out)
+{
+    const char *text, *path;
+    TRY(op_option_text(ctx, options, name, true, &text));
+    struct error *err = local_path_parse(text, &path);
+    if (err != NULL)
+        return error_wrap(err, "operator %s", ctx->spec->name);
+    if (path[0] == '\0')
+        return error_new(INVALID_PROGRAM, "operator %s: option %s is empty", ctx->spec->name, name);
+    *out = path;
     return NULL;
 }
 

@@ -25,6 +25,8 @@ MUST_CHECK struct error *op_option_int(const struct op_context *ctx, const json_
                                        int64_t *out);
 MUST_CHECK struct error *op_option_text(const struct op_context *ctx, const json_t *options, const char *name, bool is_required,
                                         const char **out);
+/* A required path of the local file system, plain or as a file: URI (local_path.h). */
+MUST_CHECK struct error *op_option_path(const struct op_context *ctx, const json_t *options, const char *name, const char **out);
 MUST_CHECK struct error *op_option_bool(const struct op_context *ctx, const json_t *options, const char *name, bool *out);
 
 /* What the create of most operators does: a zeroed operator of that size, vtable and context set, then init; when that fails, destroy. */

@@ -443,6 +443,49 @@ START_TEST(file_sink_writes_over_no_visible_file)
 }
 END_TEST
 
+/* file:///data was once a folder "file:" where the taskmanager happened to run. */
+START_TEST(paths_may_be_file_uris_and_no_others)
+{
+    char *folder = temp_folder_create(), *state = temp_folder_create();
+    char *uri = heap_printf("file://%s", folder), *out = heap_printf("%s/out/deep", folder);
+    json_t *graph = sink_graph(uri), *handles = json_array(), *books = json_object();
+    struct chain_harness chain;
+    unsigned hidden;
+    chain_harness_init(&chain, graph, 1, 0, NULL);
+    chain_harness_send(&chain, 0, parse("[[1,\"/a\"]]"), NULL);
+    chain_harness_snapshot(&chain, state, 1, handles, books);
+    ck_assert_ptr_null(operator_chain_checkpoint_complete(chain.chain, 1));
+    chain_harness_finish(&chain);
+    json_decref(graph);
+    char *text = visible_lines(out, &hidden);
+    ck_assert_str_eq(text, "1,/a\n");
+    free(text);
+    char *options = heap_printf("{\"path\":\"%s/out/deep\",\"format\":{\"type\":\"csv\",\"timestamp_format\":\"epoch-millis\"}}", uri);
+    graph = source_graph("file-source", options, CLICK_SCHEMA, 1);
+    chain_harness_init(&chain, graph, 0, 0, NULL);
+    chain_harness_run_source(&chain);
+    ck_assert_uint_eq(json_array_size(chain.collectors[0].rows), 1);
+    chain_harness_finish(&chain);
+    json_decref(graph);
+    free(options);
+    static const char *const bad[][2] = {{"s3://bucket", "path s3://bucket/out/deep: only file: is supported"}, {"file://tmp", "authority 'tmp'"}};
+    for (size_t i = 0; i < 2; i++) {
+        graph = sink_graph(bad[i][0]);
+        text = error_take_text(chain_harness_try(&chain, graph, 1, 0, NULL));
+        ck_assert_msg(strstr(text, bad[i][1]) != NULL, "%s", text);
+        free(text);
+        chain_harness_finish(&chain);
+        json_decref(graph);
+    }
+    json_decref(handles);
+    json_decref(books);
+    free(uri);
+    free(out);
+    temp_folder_remove(folder);
+    temp_folder_remove(state);
+}
+END_TEST
+
 /* ---- printing ---- */
 
 /* Numbers once came with all the digits that a double has: 0.10000000000000001. */
@@ -544,6 +587,7 @@ int main(void)
     tcase_add_test(tcase, file_sink_shows_rows_exactly_once);
     tcase_add_test(tcase, file_sink_restores_without_files_that_were_taken_away);
     tcase_add_test(tcase, file_sink_writes_over_no_visible_file);
+    tcase_add_test(tcase, paths_may_be_file_uris_and_no_others);
     tcase_add_test(tcase, print_writes_numbers_in_their_shortest_form);
     tcase_add_test(tcase, malformed_libraries_are_explained);
     return run_suite(suite);

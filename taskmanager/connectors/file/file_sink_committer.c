@@ -34,7 +34,7 @@ extern const struct op_vtable file_sink_committer_vtable;
 static struct error *committer_create(struct op_context *ctx, struct op **out)
 {
     const char *folder;
-    TRY(op_option_text(ctx, ctx->spec->options, "path", true, &folder));
+    TRY(op_option_path(ctx, ctx->spec->options, "path", &folder));
     struct file_sink_committer *self = heap_new(struct file_sink_committer);
     self->op = (struct op){&file_sink_committer_vtable, ctx};
     self->folder = folder;

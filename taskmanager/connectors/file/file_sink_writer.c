@@ -71,7 +71,7 @@ static struct error *init(struct op *op)
     struct schema *schema;
     self->fd = -1;
     TRY(op_input_schema(ctx, 0, &schema));
-    TRY(op_option_text(ctx, ctx->spec->options, "path", true, &self->folder));
+    TRY(op_option_path(ctx, ctx->spec->options, "path", &self->folder));
     const struct schema *out = ctx->spec->schema;
     if (out == NULL || out->field_count != 1 || !data_type_is_text(out->fields[0].type))
         return error_new(INVALID_PROGRAM, "operator %s: its output must be one text column, for the committer", ctx->spec->name);

@@ -269,7 +269,7 @@ static void file_destroy(struct op *op)
 static struct error *init(struct file_source *self)
 {
     struct op_context *ctx = self->source.op.ctx;
-    TRY(op_option_text(ctx, ctx->spec->options, "path", true, &self->path));
+    TRY(op_option_path(ctx, ctx->spec->options, "path", &self->path));
     TRY(op_option_int(ctx, ctx->spec->options, "monitor_interval_ms", 0, INT64_C(1) << 40, &self->monitor_interval_ms));
     struct error *err = format_decoder_create(json_object_get(ctx->spec->options, "format"), ctx->spec->schema, NULL, &self->decoder);
     if (err != NULL)
