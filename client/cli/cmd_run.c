@@ -110,22 +110,35 @@ static struct error *program_failure(struct error *err)
     const char *caused = strstr(err->message, "\nCaused by: " INVOCATION_EXCEPTION);
     const char *own = caused != NULL ? strstr(caused, INVOCATION_EXCEPTION) : strstr(err->message, INVOCATION_EXCEPTION);
     struct error *failure;
-    if (own != NULL)
+    if (own != NULL) {
         failure = cli_failure(NULL, "%s", own);
-    else
-        failure = cli_failure(error_new(INTERNAL, "%s", err->message),
-                              INVOCATION_EXCEPTION "The main method caused an error: Failed to execute job.");
+    } else {
+        struct error *inner = error_new(INTERNAL, "%s", err->message);
+        if (err->hint != NULL)
+            inner = error_with_hint(inner, "%s", err->hint);
+        failure = cli_failure(inner, INVOCATION_EXCEPTION "The main method caused an error: Failed to execute job.");
+    }
     error_free(err);
     return failure;
 }
 
 /* ---- steps ---- */
 
+static bool has_program_name(const char *file)
+{
+    const char *dot = strrchr(file, '.');
+    return dot != NULL && (strcmp(dot, ".so") == 0 || strcmp(dot, ".jar") == 0);
+}
+
 /* *out: the program's id as a part of paths. */
 static struct error *upload(struct rest_client *client, const char *file, char **out)
 {
     json_t *answer = NULL;
-    TRY(rest_upload(client, "/jars/upload", file, &answer));
+    struct error *err = rest_upload(client, "/jars/upload", file, &answer);
+    if (err != NULL && err->code == ERR_INVALID_ARGUMENT && !has_program_name(file))
+        return error_with_hint(err, "a program is a shared object: its file's name ends with .so, or with .jar");
+    if (err != NULL)
+        return err;
     const char *name = json_string_value(json_object_get(answer, "filename"));
     const char *slash = name != NULL ? strrchr(name, '/') : NULL;
     if (name != NULL)

@@ -16,6 +16,8 @@ static struct error *as_rest_exception(struct error *err)
     if (err == NULL || err->code == ERR_NETWORK || err->code == ERR_TIMEOUT)
         return err;
     struct error *wrapped = error_new(INTERNAL, REST_EXCEPTION "[%s]", err->message);
+    if (err->hint != NULL)
+        wrapped = error_with_hint(wrapped, "%s", err->hint);
     error_free(err);
     return wrapped;
 }

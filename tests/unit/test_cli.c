@@ -431,6 +431,21 @@ START_TEST(run_explains_failures)
     expect("run", NULL, 0, 1, "Java program should be specified a JAR file." USE_HELP, "");
     expect("run -d /tmp/no-such.so", NULL, 0, 1,
            "Could not get job jar and dependencies from JAR file: JAR file does not exist: /tmp/no-such.so" USE_HELP, "");
+    static const struct reply no_program[] = {
+        {"POST /v1/jars/upload", 400, "{\"errors\":[\"o.RestHandlerException: Only Jar files are allowed.\\n\"]}"}};
+    expect("run -d /etc/passwd", no_program, COUNT(no_program), 1, "",
+           EXCEPTION("org.apache.flink.client.program.ProgramInvocationException: The main method caused an error: Failed to execute job.\n"
+                     "Caused by: o.RestHandlerException: Only Jar files are allowed.\n"
+                     "(a program is a shared object: its file's name ends with .so, or with .jar)\n"));
+    static const struct reply no_token[] = {{"POST /v1/jars/upload", 401, "{\"errors\":[\"Unauthorized\"]}"},
+                                            {"PATCH /v1/jobs/" JOB "?mode=cancel", 401, "{\"errors\":[\"Unauthorized\"]}"}};
+    expect("run -d /etc/passwd", no_token, COUNT(no_token), 1, "",
+           EXCEPTION("org.apache.flink.client.program.ProgramInvocationException: The main method caused an error: Failed to execute job.\n"
+                     "Caused by: Unauthorized\n(set security.rest.token-file to a file with the cluster's token)\n"));
+    expect("cancel " JOB, no_token, COUNT(no_token), 1, "Cancelling job " JOB ".\n",
+           EXCEPTION("org.apache.flink.util.FlinkException: Could not cancel job " JOB ".\n"
+                     "Caused by: org.apache.flink.runtime.rest.util.RestClientException: [Unauthorized]\n"
+                     "(set security.rest.token-file to a file with the cluster's token)\n"));
     /* An unset variable in a script: the job must not start without its state. */
     expect("run -d -s= /etc/passwd", NULL, 0, 1, "The path of the savepoint to start from is empty." USE_HELP, "");
     expect("run -d -s /tmp/\xff /etc/passwd", NULL, 0, 1, "The savepoint path \"/tmp/\xff\" is not UTF-8." USE_HELP, "");
