@@ -66,10 +66,16 @@ static void strategy_read(const struct config *config, int64_t checkpoint_interv
     }
 }
 
+/* The largest number is how Flink spells "no periodic checkpoints"; tasks that end wait for none then (task_runner_deploy.c). */
+static int64_t interval_ms(const struct config *config)
+{
+    return config_ms(config, OPTION_CHECKPOINT_INTERVAL) == INT64_MAX ? 0 : span_ms(config, OPTION_CHECKPOINT_INTERVAL);
+}
+
 void job_settings_read(const struct config *config, struct job_settings *out)
 {
     *out = (struct job_settings){
-        .checkpoint_interval_ms = span_ms(config, OPTION_CHECKPOINT_INTERVAL),
+        .checkpoint_interval_ms = interval_ms(config),
         .checkpoint_timeout_ms = span_ms(config, OPTION_CHECKPOINT_TIMEOUT),
         .checkpoint_min_pause_ms = span_ms(config, OPTION_CHECKPOINT_MIN_PAUSE),
         .checkpoint_max_concurrent = limited(config_int(config, OPTION_CHECKPOINT_MAX_CONCURRENT)),

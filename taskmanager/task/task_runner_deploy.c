@@ -142,6 +142,13 @@ static int64_t unaligned_after_ms(const struct config *config)
     return config_ms(config, OPTION_CHECKPOINT_ALIGNED_TIMEOUT);
 }
 
+/* The largest number is how Flink spells "none", and so the jobmanager reads it. */
+static bool is_checkpointed(const struct config *config)
+{
+    int64_t interval_ms = config_ms(config, OPTION_CHECKPOINT_INTERVAL);
+    return interval_ms > 0 && interval_ms < INT64_MAX;
+}
+
 static struct error *create_task(struct task_runner *runner, const struct deployment *deployment, const json_t *spec, struct task **out)
 {
     uint32_t vertex = 0, subtask = 0;
@@ -162,7 +169,7 @@ static struct error *create_task(struct task_runner *runner, const struct deploy
             .restore_directory = json_string_value(json_object_get(restore, "directory")),
             .restore_handles = json_object_get(restore, "handles"),
             .restore_books = json_object_get(restore, "books"),
-            .checkpointing_enabled = config_ms(runner->config, OPTION_CHECKPOINT_INTERVAL) > 0,
+            .checkpointing_enabled = is_checkpointed(runner->config),
             .is_exactly_once = config_is(runner->config, OPTION_CHECKPOINT_MODE, "EXACTLY_ONCE"),
             .unaligned_after_ms = unaligned_after_ms(runner->config),
             .buffer_timeout_ms = has_timeout ? config_ms(runner->config, OPTION_BUFFER_TIMEOUT) : -1,

@@ -606,7 +606,7 @@ START_TEST(spans_without_end_are_never_over)
                                        "restart-strategy.exponential-delay.reset-backoff-threshold"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         json_t *config = checkpointed("1");
-        json_object_set_new(config, keys[i], json_string("9223372036854775807"));
+        json_object_set_new(config, keys[i], json_string(i == 0 ? "9223372036854775806" : "9223372036854775807"));
         struct job *job;
         struct fixture f = with_running_job(1, 1, config, &job);
         tick_to(&f, NOW + 1000);
@@ -627,6 +627,16 @@ START_TEST(spans_without_end_are_never_over)
         ck_assert_int_eq(job->state, JOB_CANCELED);
         fixture_finish(&f);
     }
+}
+END_TEST
+
+START_TEST(largest_interval_is_none)
+{
+    struct job *job;
+    struct fixture f = with_running_job(1, 1, json_pack("{s:s}", "execution.checkpointing.interval", "9223372036854775807 ms"), &job);
+    ck_assert_int_eq(job->settings.checkpoint_interval_ms, 0);
+    ck_assert_int_eq(job->settings.restart.type, RESTART_NONE);
+    fixture_finish(&f);
 }
 END_TEST
 
@@ -1053,6 +1063,7 @@ int main(void)
     tcase_add_test(tests, unmatched_state_is_refused_unless_allowed);
     tcase_add_test(tests, max_parallelism_may_not_change);
     tcase_add_test(tests, spans_without_end_are_never_over);
+    tcase_add_test(tests, largest_interval_is_none);
     tcase_add_test(tests, books_that_do_not_balance_are_named);
     tcase_add_test(tests, books_of_broadcasts_balance_after_a_rescale);
     tcase_add_test(tests, finished_tasks_carry_their_state);

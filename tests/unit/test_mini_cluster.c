@@ -269,6 +269,17 @@ START_TEST(job_without_slots_fails_in_time)
 }
 END_TEST
 
+/* Flink's "none" is the largest number: the job ends without waiting for a checkpoint. */
+START_TEST(largest_interval_means_no_checkpoints)
+{
+    struct mini_cluster *cluster = mini_start(1, 1, NULL);
+    struct id job = submit(cluster, &(struct plan){5, 0, "9223372036854775807", "mini_pass"}, "out", 1, NULL);
+    mini_finish(cluster, job);
+    assert_exact(cluster, "out", 5);
+    mini_cluster_stop(cluster);
+}
+END_TEST
+
 /* As state handles of very many tasks on one taskmanager make it. */
 START_TEST(deployment_that_is_too_large_fails_its_job)
 {
@@ -402,6 +413,7 @@ int main(void)
     tcase_add_test(tcase, job_waits_for_a_taskmanager);
     tcase_add_test(tcase, job_without_slots_fails_in_time);
     tcase_add_test(tcase, deployment_that_is_too_large_fails_its_job);
+    tcase_add_test(tcase, largest_interval_means_no_checkpoints);
     tcase_add_test(tcase, failing_function_is_restarted);
     tcase_add_test(tcase, function_that_fails_for_ever_fails_the_job);
     tcase_add_test(tcase, late_checkpoint_expires_and_the_next_completes);
