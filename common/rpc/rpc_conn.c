@@ -155,6 +155,23 @@ void rpc_conn_close(struct rpc_conn *conn, struct error *reason)
         conn->on_detached(NULL, conn->detach_argument);
 }
 
+/* Who goes may have said something first, a task that it has finished, say: that comes before the end of the stream, with which the
+ * connection closes. */
+void conn_unheard(struct rpc_conn *conn, struct error *reason)
+{
+    if (conn->is_unheard) {
+        error_free(reason);
+        return;
+    }
+    if (conn->state != CONN_OPEN || conn->is_paused) {
+        rpc_conn_close(conn, reason);
+        return;
+    }
+    conn->is_unheard = true;
+    conn->reason = reason;
+    conn_start_timer(conn, FINISH_MS);
+}
+
 static void on_timeout(uv_timer_t *timer)
 {
     struct rpc_conn *conn = timer->data;
@@ -167,7 +184,7 @@ static void on_timeout(uv_timer_t *timer)
     case CONN_AWAIT_SERVER:
     case CONN_AWAIT_CLIENT:
     case CONN_AWAIT_WELCOME: reason = error_new(TIMEOUT, "%s did not finish the handshake in time", conn->peer); break;
-    case CONN_OPEN:
+    case CONN_OPEN: break; /* it is unheard, and the reason is known */
     case CONN_CLOSING: return;
     }
     rpc_conn_close(conn, reason);
@@ -210,7 +227,7 @@ void conn_after_last_write(struct rpc_conn *conn)
 void rpc_conn_finish(struct rpc_conn *conn, struct error *reason)
 {
     check_on_loop(conn->loop);
-    if (conn->state == CONN_OPEN && conn->write_count > 0) {
+    if (conn->state == CONN_OPEN && conn->write_count > 0 && !conn->is_unheard) {
         conn->state = CONN_FINISHING;
         conn->reason = reason;
         uv_read_stop(conn->stream);

@@ -22,11 +22,12 @@ enum conn_state {
 struct rpc_conn {
     uv_loop_t *loop;
     uv_stream_t *stream; /* heap-allocated uv_tcp_t or uv_pipe_t; NULL before the first connection attempt */
-    uv_timer_t timer;    /* handshake and finishing deadlines */
+    uv_timer_t timer;    /* deadlines: of the handshake, of finishing, of reading on when is_unheard */
     enum conn_state state;
     bool is_pipe;
     bool is_paused;
     bool is_above_low_water;
+    bool is_unheard;     /* a write failed; what the peer had sent by then is still being read */
     uint32_t handle_count; /* what must end before the connection can be freed: handles, the name look-up */
     uint32_t write_count;  /* in flight */
     struct frame_parser parser;
@@ -68,6 +69,8 @@ void conn_tune_tcp(uv_tcp_t *tcp);
 void conn_release(struct rpc_conn *conn);
 /* The write queue is empty: go on with finishing or detaching. */
 void conn_after_last_write(struct rpc_conn *conn);
+/* Nothing that is written arrives any more. Takes reason. */
+void conn_unheard(struct rpc_conn *conn, struct error *reason);
 
 /* ---- rpc_handshake.c ---- */
 void handshake_copy_secret(struct rpc_conn *conn, const struct rpc_secret *secret);

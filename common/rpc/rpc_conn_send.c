@@ -41,7 +41,7 @@ static void on_written(uv_write_t *request, int status)
     if (conn->state == CONN_CLOSING)
         return;
     if (status != 0) {
-        rpc_conn_close(conn, error_new(NETWORK, "could not write to %s: %s", conn->peer, uv_strerror(status)));
+        conn_unheard(conn, error_new(NETWORK, "could not write to %s: %s", conn->peer, uv_strerror(status)));
         return;
     }
     if (conn->is_above_low_water && rpc_conn_queued_bytes(conn) <= RPC_LOW_WATER_BYTES) {
@@ -62,7 +62,7 @@ static bool is_handshake(const struct rpc_conn *conn, uint16_t type)
 static bool can_send(struct rpc_conn *conn, uint16_t type, size_t length)
 {
     check_on_loop(conn->loop);
-    if (conn->state != CONN_OPEN && !is_handshake(conn, type))
+    if (conn->is_unheard || (conn->state != CONN_OPEN && !is_handshake(conn, type)))
         return false;
     check(length <= FRAME_BODY_BYTES_CONTROL);
     if (rpc_conn_queued_bytes(conn) + length > RPC_QUEUE_BYTES_MAX) {

@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -423,6 +424,52 @@ START_TEST(handles_travel)
 }
 END_TEST
 
+/* The peer says its last words and ends; we, who have not read them yet, write to it. */
+START_TEST(last_words_are_read_although_nobody_listens_any_more)
+{
+    struct seen seen = {0};
+    int fds[2];
+    setup_with(NULL, 0);
+    signal(SIGPIPE, SIG_IGN);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    struct rpc_conn *conn;
+    ck_assert_ptr_null(rpc_conn_open_pipe(&f.loop, fds[0], &handler, &seen, &conn));
+    for (int i = 0; i < 3; i++) {
+        size_t length;
+        uint8_t *words = frame_encode(MESSAGE_HEARTBEAT, "{\"seq\":1}", 9, &length);
+        ck_assert_int_eq(write(fds[1], words, length), (ssize_t)length);
+        free(words);
+    }
+    close(fds[1]);
+    ck_assert(rpc_conn_send(conn, MESSAGE_HEARTBEAT, "{\"seq\":2}", 9));
+    ck_assert(rpc_conn_send(conn, MESSAGE_HEARTBEAT, "{\"seq\":3}", 9));
+    RUN_UNTIL(seen.close_count == 1);
+    ck_assert_int_eq(seen.frame_count, 3);
+    ck_assert_int_eq(seen.reason, ERR_NETWORK);
+    teardown_all();
+}
+END_TEST
+
+/* The peer lives, but reads no more: it is given up after a while. */
+START_TEST(a_peer_that_is_deaf_is_left)
+{
+    struct seen seen = {0};
+    int fds[2];
+    setup_with(NULL, 0);
+    signal(SIGPIPE, SIG_IGN);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    struct rpc_conn *conn;
+    ck_assert_ptr_null(rpc_conn_open_pipe(&f.loop, fds[0], &handler, &seen, &conn));
+    ck_assert_int_eq(shutdown(fds[1], SHUT_RD), 0);
+    ck_assert(rpc_conn_send(conn, MESSAGE_HEARTBEAT, "{\"seq\":2}", 9));
+    RUN_UNTIL(seen.close_count == 1);
+    ck_assert_int_eq(seen.reason, ERR_NETWORK);
+    ck_assert_ptr_nonnull(strstr(seen.text, "could not write"));
+    close(fds[1]);
+    teardown_all();
+}
+END_TEST
+
 START_TEST(ports_in_use_are_named)
 {
     setup_with(NULL, 0);
@@ -538,6 +585,8 @@ int main(void)
     tcase_add_test(cases, finish_writes_what_is_queued);
     tcase_add_test(cases, pieces_are_released_once);
     tcase_add_test(cases, handles_travel);
+    tcase_add_test(cases, last_words_are_read_although_nobody_listens_any_more);
+    tcase_add_test(cases, a_peer_that_is_deaf_is_left);
     tcase_add_test(cases, ports_in_use_are_named);
     tcase_add_test(cases, mail_from_threads);
     tcase_add_test(cases, workers_and_timers);
