@@ -64,6 +64,39 @@ static struct error *add_property(struct cli_command *command, const char *text)
     return status == 0 ? NULL : error_new(INVALID_ARGUMENT, "The value of -D %s is not UTF-8.", text);
 }
 
+/* joined: the value that the word brings along; NULL: the next word may be it. */
+static struct error *take_option(struct cli_command *command, int option, const char *joined, int argc, char **argv, int *index)
+{
+    command->is_given[option] = true;
+    if (rows[option].argument == NULL)
+        return joined == NULL ? NULL : error_new(INVALID_ARGUMENT, "Unrecognized option: %s", argv[*index]);
+    bool is_optional = rows[option].argument[0] == '[';
+    if (joined != NULL)
+        command->values[option] = joined;
+    else if (*index + 1 < argc && (argv[*index + 1][0] != '-' || !is_optional))
+        command->values[option] = argv[++*index];
+    else if (!is_optional)
+        return error_new(INVALID_ARGUMENT, "Missing argument for option: %s",
+                         rows[option].short_name != NULL ? rows[option].short_name : rows[option].long_name);
+    return NULL;
+}
+
+/* "-dp3" is "-d -p 3": flags, and at last one that takes the rest of the word. */
+static struct error *take_letters(struct cli_command *command, int argc, char **argv, int *index)
+{
+    const char *word = argv[*index];
+    for (const char *letter = word + 1; *letter != '\0'; letter++) {
+        int option = find_option(command->action, letter, 1, false);
+        if (option < 0)
+            return error_new(INVALID_ARGUMENT, "Unrecognized option: %s", word);
+        bool takes_rest = rows[option].argument != NULL && letter[1] != '\0';
+        TRY(take_option(command, option, takes_rest ? letter + 1 : NULL, argc, argv, index));
+        if (takes_rest)
+            break;
+    }
+    return NULL;
+}
+
 /* argv[*index] begins with a dash. */
 static struct error *parse_option(struct cli_command *command, int argc, char **argv, int *index)
 {
@@ -79,23 +112,11 @@ static struct error *parse_option(struct cli_command *command, int argc, char **
     const char *equals = strchr(name, '=');
     size_t length = equals != NULL ? (size_t)(equals - name) : strlen(name);
     int option = find_option(command->action, name, length, word[1] == '-');
-    if (option < 0)
+    if (option >= 0)
+        return take_option(command, option, equals != NULL ? equals + 1 : NULL, argc, argv, index);
+    if (word[1] == '-')
         return error_new(INVALID_ARGUMENT, "Unrecognized option: %s", word);
-    command->is_given[option] = true;
-    if (rows[option].argument == NULL) {
-        if (equals != NULL)
-            return error_new(INVALID_ARGUMENT, "Unrecognized option: %s", word);
-        return NULL;
-    }
-    bool is_optional = rows[option].argument[0] == '[';
-    if (equals != NULL)
-        command->values[option] = equals + 1;
-    else if (*index + 1 < argc && (argv[*index + 1][0] != '-' || !is_optional))
-        command->values[option] = argv[++*index];
-    else if (!is_optional)
-        return error_new(INVALID_ARGUMENT, "Missing argument for option: %s",
-                         rows[option].short_name != NULL ? rows[option].short_name : rows[option].long_name);
-    return NULL;
+    return take_letters(command, argc, argv, index);
 }
 
 struct error *cli_parse(enum cli_action_bit action, int argc, char **argv, struct cli_command *out)

@@ -363,6 +363,14 @@ START_TEST(run_uploads_runs_and_waits)
            "Job has been submitted with JobID " JOB "\n", "");
     static const struct reply detached_plain[] = {
         UPLOADED, DELETED, {RUN, 200, "{\"jobid\":\"" JOB "\"}"}, {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"}};
+    static const struct reply parallel[] = {
+        UPLOADED, DELETED,
+        {RUN " {\"jobId\":\"" JOB "\",\"programArgsList\":[],\"flinkConfiguration\":{\"$internal.pipeline.job-id\":\"" JOB
+             "\"},\"parallelism\":3}", 200, "{\"jobid\":\"" JOB "\"}"},
+        {"GET /v1/jobs/" JOB "/status", 200, "{\"status\":\"RUNNING\"}"}};
+    expect("run -d -p3 " FIXED " /etc/passwd", parallel, COUNT(parallel), 0, "Job has been submitted with JobID " JOB "\n", "");
+    expect("run -dp3 " FIXED " /etc/passwd", parallel, COUNT(parallel), 0, "Job has been submitted with JobID " JOB "\n", "");
+    expect("run -dp 3 " FIXED " /etc/passwd", parallel, COUNT(parallel), 0, "Job has been submitted with JobID " JOB "\n", "");
     /* A name that is no part of a path as it stands. */
     static const struct reply odd_name[] = {
         {"POST /v1/jars/upload", 200, "{\"filename\":\"/tmp/u/5_my j\xc3\xb6""b%41#?.so\",\"status\":\"success\"}"},
@@ -462,6 +470,9 @@ START_TEST(no_cluster_is_told_at_once)
                      "Caused by: java.net.ConnectException: Connection refused: localhost/127.0.0.1:1\n"));
     expect("list -m localhost:http", NULL, 0, 1, "The given host:port ('localhost:http') doesn't contain a valid port" USE_HELP, "");
     expect("list --bogus", NULL, 0, 1, "Unrecognized option: --bogus" USE_HELP, "");
+    expect("list -bogus", NULL, 0, 1, "Unrecognized option: -bogus" USE_HELP, "");
+    expect("stop -dran " JOB, NULL, 0, 1, "Unrecognized option: -dran" USE_HELP, "");
+    expect("run -dp", NULL, 0, 1, "Missing argument for option: p" USE_HELP, "");
     static const struct reply no_json[] = {{"GET /v1/jobs/overview", 200, "<html>"}};
     char *out = NULL, *err = NULL;
     start_server(no_json, 1);
