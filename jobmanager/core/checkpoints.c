@@ -474,7 +474,8 @@ static bool is_kept(const struct job *job)
 {
     if (job->state == JOB_CANCELED)
         return job->settings.retention == RETENTION_RETAIN_ON_CANCELLATION;
-    return job->state == JOB_FAILED && job->settings.retention != RETENTION_NONE;
+    /* What no task could read may be there all the same: on another machine, or when its file system is back. */
+    return job->state == JOB_FAILED && (job->settings.retention != RETENTION_NONE || job_has_lost_its_state(job));
 }
 
 static void finish_stop(struct turn *turn, struct job *job)
@@ -499,7 +500,7 @@ void checkpoints_job_ended(struct turn *turn, struct job *job)
 {
     finish_stop(turn, job);
     checkpoints_suspend(turn, job, "The job has ended.");
-    bool keeps = is_kept(job);
+    bool keeps = is_kept(job), has_lost_state = keeps && job->checkpoints.counts.total > 0 && job_has_lost_its_state(job);
     struct id_text hex = id_format(job->id);
     char *directory = job->settings.checkpoint_directory != NULL ? checkpoint_join_path(job->settings.checkpoint_directory, hex.hex) : NULL;
     bool is_shared = directory != NULL && is_directory_shared(job, directory);
@@ -515,6 +516,9 @@ void checkpoints_job_ended(struct turn *turn, struct job *job)
         checkpoint->metadata = NULL;
         checkpoint_unref(checkpoint);
     }
+    if (has_lost_state && directory != NULL)
+        turn_log(turn, LOG_WARN, "CheckpointCoordinator", "The checkpoints of job %s stay at %s: none of them could be restored.", hex.hex,
+                 directory);
     /* Also where the rest goes: savepoints that failed, and one that was claimed, lie elsewhere. */
     checkpoint_run_deferred_deletes(turn, job);
     if (!keeps && job->checkpoints.counts.total > 0 && directory != NULL && !is_shared)

@@ -91,7 +91,7 @@ static void set_failure(struct job *job, const char *exception, const char *text
 }
 
 /* It had checkpoints, or was started from one, and none is intact: to start from scratch would be to count everything anew. */
-static bool has_lost_its_state(const struct job *job)
+bool job_has_lost_its_state(const struct job *job)
 {
     const struct checkpoint *savepoint = job->checkpoints.latest_savepoint; /* only one that was to stop the job is restored */
     bool has_lost_savepoint = savepoint != NULL && savepoint->state == CHECKPOINT_DAMAGED;
@@ -101,7 +101,7 @@ static bool has_lost_its_state(const struct job *job)
 /* What users see then is the cause with the reason above it that nothing restarts the job, as Flink has it. */
 static void go_failing(struct turn *turn, struct job *job, const struct execution *execution, const char *text, bool is_recoverable)
 {
-    char *reason = has_lost_its_state(job) ? heap_strdup("The failure is not recoverable: no intact checkpoint is left")
+    char *reason = job_has_lost_its_state(job) ? heap_strdup("The failure is not recoverable: no intact checkpoint is left")
                    : !is_recoverable       ? heap_strdup("The failure is not recoverable")
                                            : NULL;
     if (reason == NULL) {
@@ -139,7 +139,7 @@ void job_fail(struct turn *turn, struct job *job, struct execution *execution, c
         turn_log(turn, LOG_INFO, "JobMaster", "Trying to recover from a global failure.\n%s", text);
     int64_t delay_ms = 0;
     bool may_restart = restart_strategy_failed(&job->settings.restart, &job->restart, turn->now_ms, coordinator_random(turn->coordinator), &delay_ms);
-    if (may_restart && is_recoverable && !has_lost_its_state(job)) {
+    if (may_restart && is_recoverable && !job_has_lost_its_state(job)) {
         job_add_exception(turn, job, execution, exception, text);
         go_restarting(turn, job, execution, delay_ms);
     } else {
@@ -223,7 +223,7 @@ void job_end(struct turn *turn, struct job *job, enum job_state state)
 /* Its last checkpoint may have been found damaged since it failed: by a task that was being cancelled. */
 static void job_restart(struct turn *turn, struct job *job)
 {
-    if (!has_lost_its_state(job)) {
+    if (!job_has_lost_its_state(job)) {
         job_start_attempt(turn, job);
         return;
     }

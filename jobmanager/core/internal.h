@@ -89,6 +89,8 @@ void job_cancel_requested(struct turn *turn, const struct event *event);
 /* Goes on when nothing of the attempt lives any more. */
 void job_check_quiet(struct turn *turn, struct job *job);
 void job_check_finished(struct turn *turn, struct job *job);
+/* It had state to restore, and none of that is intact. */
+bool job_has_lost_its_state(const struct job *job);
 void job_end(struct turn *turn, struct job *job, enum job_state state);
 void job_send_cancel(struct turn *turn, struct job *job, bool is_kill);
 void job_tick(struct turn *turn, struct job *job);

@@ -502,8 +502,9 @@ static void check_disk(struct sim *sim)
         if (job == NULL)
             continue;
         enum checkpoint_retention retention = job->settings.retention;
+        bool has_lost_state = job->failure != NULL && strstr(job->failure, "no intact checkpoint is left") != NULL;
         bool keeps = job->state == JOB_CANCELED ? retention == RETENTION_RETAIN_ON_CANCELLATION
-                                                : job->state == JOB_FAILED && retention != RETENTION_NONE;
+                                                : job->state == JOB_FAILED && (retention != RETENTION_NONE || has_lost_state);
         for (size_t c = 0; c < sim->jobs[i].checkpoints.count; c++) {
             const struct sim_checkpoint *checkpoint = &sim->jobs[i].checkpoints.items[c];
             const struct checkpoint *known = coordinator_checkpoint(job, checkpoint->id);
