@@ -579,6 +579,32 @@ static struct local_job *start_impatient(const char *restore)
     return job;
 }
 
+/* Sources went on while brokers took nothing: all that was read stayed in memory, and in every checkpoint. */
+START_TEST(rows_that_brokers_do_not_take_are_bounded)
+{
+    enum { REQUEST_END_TXN = 26 };
+    produce_rows(0, 300);
+    for (int i = 0; i < 5000; i++)
+        rd_kafka_mock_push_request_errors(cluster, REQUEST_END_TXN, 1, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
+    struct job_graph *graph = make_graph(EARLIEST, "exactly-once", 1, true);
+    json_object_set_new(graph->operators[2].options, "pending_bytes_max", json_integer(20000));
+    struct local_job *job;
+    no_error(local_job_start(graph, &(struct local_job_options){0}, &job));
+    job_graph_destroy(graph);
+    wait_for(job, "out: Committer", "rows_written", 300);
+    no_error(local_job_checkpoint(job, path("1"), "checkpoint", TIMEOUT_MS));
+    produce_rows(300, 1000);
+    struct error *err = local_job_wait(job, TIMEOUT_MS);
+    ck_assert_ptr_nonnull(err);
+    char *message = error_text(err);
+    ck_assert_msg(strstr(message, "more than 20000 bytes of rows wait to be committed to Kafka topic out") != NULL, "%s", message);
+    free(message);
+    error_free(err);
+    local_job_destroy(job);
+    rd_kafka_mock_clear_request_errors(cluster, REQUEST_END_TXN);
+}
+END_TEST
+
 /* When a job has ended its checkpoints are gone: rows that could not be committed must fail it, and the next attempt, which finds all sources
  * finished, commits them. */
 START_TEST(a_job_does_not_end_before_its_last_commit)
@@ -821,6 +847,7 @@ int main(void)
     tcase_add_test(tcase, bad_property_is_named);
     tcase_add_test(tcase, cancel_does_not_wait_for_a_source_or_committer_whose_broker_is_away);
     tcase_add_test(tcase, cancel_ends_a_flush_that_waits_for_a_dead_broker);
+    tcase_add_test(tcase, rows_that_brokers_do_not_take_are_bounded);
     tcase_add_test(tcase, a_job_does_not_end_before_its_last_commit);
     tcase_add_test(tcase, a_time_before_1970_is_refused);
     if (real_servers() != NULL) {

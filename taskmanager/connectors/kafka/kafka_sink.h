@@ -5,7 +5,7 @@
  *   exactly-once   the writer encodes rows and passes them to the committer, which writes the rows of an epoch in one
  *                  transaction once its checkpoint is complete (kafka_transaction.h). Memory: the rows of the epoch under way, those of
  *                  each completed checkpoint until they are committed (checkpoints go on meanwhile), and, while a snapshot is taken and
- *                  written, a second copy; an epoch of more than 2 GiB fails the job */
+ *                  written, a second copy; an epoch of more than 2 GiB fails the job, and so does more than 4 GiB that brokers do not take */
 #ifndef MILLRACE_KAFKA_SINK_H
 #define MILLRACE_KAFKA_SINK_H
 
@@ -20,6 +20,7 @@ struct kafka_sink_options {
     enum kafka_guarantee guarantee;
     const char *transactional_id_prefix; /* EXACTLY_ONCE only */
     int64_t commit_timeout_ms; /* EXACTLY_ONCE: how long the end of the job waits for its last commit, before the job fails instead */
+    int64_t pending_bytes_max; /* EXACTLY_ONCE: what may wait to be committed, the epoch under way included, before the job fails */
 };
 
 MUST_CHECK struct error *kafka_sink_options_parse(const struct op_context *ctx, struct kafka_sink_options *out);

@@ -35,6 +35,7 @@ struct kafka_sink_committer {
     int64_t start_seconds;
     bool has_ended;
     uint64_t sent_bytes; /* handed over, in this attempt */
+    uint64_t pending_bytes; /* of the rows of pending */
 };
 
 static struct kafka_sink_committer *self_of(struct op *op)
@@ -163,6 +164,20 @@ static struct error *committer_open(struct op *op)
     return kafka_committer_thread_create(transactor, &self->thread);
 }
 
+static struct error *check_memory(const struct kafka_sink_committer *self)
+{
+    uint64_t epoch_bytes = self->epoch->rows.length, most_bytes = (uint64_t)self->options.pending_bytes_max;
+    if (epoch_bytes > EPOCH_BYTES_MAX)
+        return error_with_hint(error_new(CONNECTOR, "more than 2 GiB of rows for Kafka topic %s have come since the last checkpoint",
+                                         self->options.topic),
+                               "exactly-once rows wait in memory for their checkpoint: take checkpoints more often, or more subtasks");
+    if (self->pending_bytes > 0 && self->pending_bytes + epoch_bytes > most_bytes)
+        return error_with_hint(error_new(CONNECTOR, "more than %" PRIu64 " bytes of rows wait to be committed to Kafka topic %s", most_bytes,
+                                         self->options.topic),
+                               "its brokers take none, or too few: the job commits them when it is restarted and they answer");
+    return NULL;
+}
+
 static struct error *committer_process(struct op *op, uint32_t input, struct batch *batch)
 {
     (void)input;
@@ -187,11 +202,7 @@ static struct error *committer_process(struct op *op, uint32_t input, struct bat
     }
     op->ctx->books->rows_written += batch->row_count;
     op_metric_set(op, "numBytesSend", (double)self->sent_bytes);
-    if (self->epoch->rows.length > EPOCH_BYTES_MAX)
-        return error_with_hint(error_new(CONNECTOR, "more than 2 GiB of rows for Kafka topic %s have come since the last checkpoint",
-                                         self->options.topic),
-                               "exactly-once rows wait in memory for their checkpoint: take checkpoints more often, or more subtasks");
-    return NULL;
+    return check_memory(self);
 }
 
 /* Forgets what the thread has committed. */
@@ -203,6 +214,7 @@ static struct error *reap(struct kafka_sink_committer *self)
         struct kafka_committable *committable = self->pending.items[0];
         self->op.ctx->books->rows_committed += committable->row_count;
         self->op.ctx->books->digest_committed += committable->digest;
+        self->pending_bytes -= committable->rows.length;
         kafka_committable_destroy(committable);
         vec_remove(&self->pending, 0);
         self->handed_over--;
@@ -232,6 +244,7 @@ static struct error *committer_snapshot(struct op *op, uint64_t checkpoint_id, s
         self->epoch->checkpoint_id = checkpoint_id;
         self->epoch->marker = kafka_marker(self->start_seconds, checkpoint_id);
         vec_push(&self->pending, self->epoch);
+        self->pending_bytes += self->epoch->rows.length;
         self->epoch = NULL;
     }
     for (size_t i = 0; i < self->pending.count; i++) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define COMMIT_TIMEOUT_DEFAULT_MS 60000
+#define PENDING_DEFAULT_BYTES (INT64_C(4) << 30)
 
 struct error *kafka_sink_options_parse(const struct op_context *ctx, struct kafka_sink_options *out)
 {
@@ -17,10 +18,12 @@ struct error *kafka_sink_options_parse(const struct op_context *ctx, struct kafk
                                          .format = json_object_get(json, "format"),
                                          .guarantee = KAFKA_AT_LEAST_ONCE,
                                          .commit_timeout_ms = COMMIT_TIMEOUT_DEFAULT_MS,
+                                         .pending_bytes_max = PENDING_DEFAULT_BYTES,
                                          .transactional_id_prefix = json_string_value(json_object_get(json, "transactional_id_prefix"))};
     if (options.topic == NULL || options.topic[0] == '\0')
         return error_new(INVALID_ARGUMENT, "%s: a Kafka sink needs a topic", ctx->spec->name);
     TRY(op_option_int(ctx, json, "commit_timeout_ms", 1, INT64_MAX / 2, &options.commit_timeout_ms));
+    TRY(op_option_int(ctx, json, "pending_bytes_max", 1, INT64_MAX, &options.pending_bytes_max));
     if (guarantee != NULL) {
         size_t i = 0;
         while (i < 3 && strcmp(guarantees[i], guarantee) != 0)
