@@ -492,7 +492,8 @@ static void finish_stop(struct turn *turn, struct job *job)
 static bool is_directory_shared(const struct job *job, const char *directory)
 {
     size_t length = strlen(directory);
-    return job->initial_path != NULL && !job->owns_initial && strncmp(job->initial_path, directory, length) == 0 && job->initial_path[length] == '/';
+    bool is_foreign = job->initial_metadata != NULL && !job->owns_initial; /* one that was claimed and subsumed has no metadata any more */
+    return is_foreign && strncmp(job->initial_path, directory, length) == 0 && job->initial_path[length] == '/';
 }
 
 /* Checkpoints belong to the job and go with it, unless they were to be kept; savepoints belong to the user. */

@@ -529,11 +529,12 @@ END_TEST
 START_TEST(checkpoint_of_the_same_job_id_outlives_the_job)
 {
     json_t *metadata = savepoint_metadata();
-    static const char *const paths[] = {"/c/aa020000000000000000000000000000/chk-1", "/c/aa0200000000000000000000000000001/chk-1"};
-    for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+    static const char *const paths[] = {"/c/aa020000000000000000000000000000/chk-1", "/c/aa0200000000000000000000000000001/chk-1",
+                                        "/c/aa020000000000000000000000000000/chk-1"};
+    for (int elsewhere = 0; elsewhere < 3; elsewhere++) { /* 2: it is claimed, and subsumed by the second checkpoint */
         struct fixture f = fixture_create("5 min");
         add_taskmanager(&f, "a", 1, 4);
-        struct job *job = submit(&f, graph(2, 1, 2, checkpointed("2")), paths[elsewhere], metadata, false);
+        struct job *job = submit_claiming(&f, graph(2, 1, 2, checkpointed("2")), paths[elsewhere], metadata, false, elsewhere == 2);
         all_running(&f, job);
         tick_to(&f, NOW + 1000);
         complete_checkpoint(&f, job, 10);
