@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define BIG_BYTES (8u << 20)
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 
 struct fixture {
     uv_loop_t loop;

@@ -178,7 +178,7 @@ END_TEST
 
 START_TEST(silent_taskmanager_is_lost_and_comes_back)
 {
-    struct mini_cluster *cluster = mini_start(3, 1, "{\"heartbeat.timeout\":\"500 ms\"}");
+    struct mini_cluster *cluster = mini_start(3, 1, "{\"heartbeat.timeout\":\"2 s\"}");
     struct plan plan = {12, 200, "50", "mini_pass"};
     struct id job = submit(cluster, &plan, "out", 2, NULL);
     mini_wait_completed(cluster, job, 2);

@@ -293,9 +293,20 @@ struct eager_consumer {
     uint32_t others_then; /* frames of the other channels by then */
 };
 
+/* The kernel would take dozens of megabytes at a time where it is left to choose. */
+static void limit_socket_buffers(void)
+{
+    int bytes = 256 << 10;
+    for (int fd = 3; fd < 64; fd++) {
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    }
+}
+
 static void on_eager_open(struct rpc_conn *conn, void *context)
 {
     (void)context;
+    limit_socket_buffers();
     for (uint32_t i = 0; i < CHANNELS; i++) {
         struct bytes_writer body = {0};
         net_encode_request(&body, &(struct net_request){.channel = i, .key = {.producer = i}, .credit = CHANNEL_BATCHES});
