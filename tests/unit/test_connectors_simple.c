@@ -3,7 +3,6 @@
 #include "tests/support/chain_harness.h"
 
 #include "common/base/heap.h"
-#include "common/fs/fs.h"
 #include "tests/unit/run_suite.h"
 
 #include <check.h>
@@ -391,7 +390,7 @@ START_TEST(file_sink_restores_without_files_that_were_taken_away)
     ck_assert_ptr_null(operator_chain_checkpoint_complete(chain.chain, 1));
     chain_harness_finish(&chain);
     temp_folder_remove(out);
-    ck_assert_ptr_null(fs_make_directories((out = heap_printf("%s/out/deep", folder))));
+    out = heap_printf("%s/out/deep", folder);
     chain_harness_init(&chain, graph, 1, 0, &(struct chain_restore){state, handles, books});
     chain_harness_send(&chain, 0, parse("[[2,\"/b\"]]"), NULL);
     json_array_clear(handles);

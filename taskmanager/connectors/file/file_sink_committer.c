@@ -81,6 +81,8 @@ static struct error *commit_file(const struct file_sink_committer *self, const c
 static struct error *sync_folder(const struct file_sink_committer *self)
 {
     int fd = open(self->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) /* it was taken away with its files */
+        return NULL;
     if (fd < 0)
         return error_errno(errno, "could not open folder %s", self->folder);
     int failed = fsync(fd);
