@@ -248,7 +248,7 @@ json_t *config_to_json(const struct config *config)
     return object;
 }
 
-static bool is_secret(const char *key)
+bool config_is_secret(const char *key)
 {
     static const char *const parts[] = {"password", "secret", "token", "apikey", "api-key", "auth-params", "service-key",
                                         "fs.azure.account.key", "basic-auth", "jaas.config", "http-headers"};
@@ -265,7 +265,8 @@ json_t *config_list_json(const struct config *config)
     const char *key;
     json_t *value;
     json_object_foreach (object, key, value)
-        json_array_append_new(list, json_pack("{s:s, s:s}", "key", key, "value", is_secret(key) ? "******" : json_string_value(value)));
+        json_array_append_new(list, json_pack("{s:s, s:s}", "key", key, "value",
+                                              config_is_secret(key) ? CONFIG_SECRET_SHOWN : json_string_value(value)));
     json_decref(object);
     return list;
 }

@@ -101,6 +101,9 @@ bool config_is_set(const struct config *config, enum option option);
 const char *config_raw(const struct config *config, const char *key);
 /* All set values, bases included: {"key": "value", …}; new reference. */
 json_t *config_to_json(const struct config *config);
+/* Whether nobody is shown the key's value, but CONFIG_SECRET_SHOWN (as Flink's GlobalConfiguration.isSensitive). */
+bool config_is_secret(const char *key);
+#define CONFIG_SECRET_SHOWN "******"
 /* [{"key":…,"value":…}, …] of all set values (values of secrets as ******), for GET /jobmanager/config. */
 json_t *config_list_json(const struct config *config);
 

@@ -137,7 +137,7 @@ static json_t *user_config(const struct job *job)
         if (colon != NULL) {
             char *key = heap_strndup(text, (size_t)(colon - text));
             char *value = heap_strndup(colon + 1, length - (size_t)(colon + 1 - text));
-            put_text(json, key, value);
+            put_text(json, key, config_is_secret(key) ? CONFIG_SECRET_SHOWN : value);
             free(key);
             free(value);
         }

@@ -19,6 +19,18 @@ void handle_jobmanager_config(struct jobmanager *jobmanager, struct rest_request
     rest_reply_json(request, 200, config_list_json(jobmanager->config));
 }
 
+/* "-Dkey=value" and "key=value" without the values of secrets. NULL: no UTF-8. */
+static json_t *shown_argument(const char *argument)
+{
+    const char *name = strncmp(argument, "-D", 2) == 0 ? argument + 2 : argument;
+    const char *equals = strchr(name, '=');
+    char *key = equals != NULL ? heap_strndup(name, (size_t)(equals - name)) : NULL;
+    json_t *json = key != NULL && config_is_secret(key) ? json_sprintf("%.*s" CONFIG_SECRET_SHOWN, (int)(equals + 1 - argument), argument)
+                                                        : json_string(argument);
+    free(key);
+    return json;
+}
+
 /* Where Flink shows its Java machine stands what this program is and how it was started. */
 void handle_jobmanager_environment(struct jobmanager *jobmanager, struct rest_request *request)
 {
@@ -34,7 +46,7 @@ void handle_jobmanager_environment(struct jobmanager *jobmanager, struct rest_re
     arguments[length] = '\0';
     for (size_t at = 0; at < length; at += strlen(arguments + at) + 1) {
         if (at > 0)
-            json_array_append_new(options, json_string(arguments + at)); /* refuses what is no UTF-8 */
+            json_array_append_new(options, shown_argument(arguments + at)); /* refuses what is no UTF-8 */
     }
     json_t *classpath = json_array();
     char program[4096];

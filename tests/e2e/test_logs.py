@@ -127,3 +127,26 @@ def test_rolling_files(env):
         taskmanager.terminate()
         taskmanager.wait()
         log.close()
+
+
+def test_secrets_are_not_shown(env):
+    """A password on the command line: neither the configuration, the environment nor the log shows it."""
+    cluster = env.cluster(0)
+    console = os.path.join(cluster.directory, "secret")
+    with open(console, "wb") as out:
+        jobmanager = subprocess.Popen([os.path.join(BIN, "jobmanager"), "-D", "rest.bind-address=127.0.0.1", "-D", "rest.port=0", "-D",
+                                       "jobmanager.rpc.port=0", "-D", "db.password=hunter2", "-Ddb.secret=hunter2", "-Dmy.own=shown"], stdout=out)
+    try:
+        def address():
+            with open(console) as f:
+                return re.search(r"Rest endpoint listening at \S*:(\d+)", f.read())
+        cluster.wait(address, 20, "the jobmanager")
+        base = f"http://127.0.0.1:{address().group(1)}"
+        answers = [urllib.request.urlopen(base + path, timeout=10).read().decode() for path in
+                   ("/jobmanager/environment", "/jobmanager/config", "/jobmanager/log")]
+        assert '"db.password=******","-Ddb.secret=******","-Dmy.own=shown"' in answers[0], answers[0]
+        assert "db.password" in answers[1]
+        assert not any("hunter2" in answer for answer in answers), answers
+    finally:
+        jobmanager.terminate()
+        jobmanager.wait()

@@ -506,6 +506,19 @@ START_TEST(diagnosis_has_its_shape)
 }
 END_TEST
 
+START_TEST(secrets_of_a_job_are_not_shown)
+{
+    struct fixture fixture;
+    setup(&fixture);
+    register_taskmanager(&fixture);
+    struct job *job = run_job(&fixture, "{\"flinkConfiguration\": {\"pipeline.global-job-parameters\": \"user:me,db.password:hunter2\"}}");
+    char *path = heap_printf("/jobs/%s/config", id_format(job->id).hex);
+    expect(&fixture, "GET", path, NULL, 200, "\"user-config\":{\"user\":\"me\",\"db.password\":\"******\"}");
+    free(path);
+    teardown(&fixture);
+}
+END_TEST
+
 START_TEST(numbers_come_from_reports)
 {
     struct fixture fixture;
@@ -912,6 +925,7 @@ int main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, answers_have_the_recorded_shapes);
     tcase_add_test(tcase, diagnosis_has_its_shape);
+    tcase_add_test(tcase, secrets_of_a_job_are_not_shown);
     tcase_add_test(tcase, numbers_come_from_reports);
     tcase_add_test(tcase, flame_graphs_are_off_by_default);
     tcase_add_test(tcase, applications_are_jobs);
