@@ -349,7 +349,9 @@ static bool is_stalled(const struct facts *facts, const struct split_facts *spli
 {
     const struct task_facts *task = split->source->task;
     bool has_time = task->busy < 0.9 && task->back_pressured < 0.5;
-    return !split->is_caught_up && !split->is_finished && has_time && split->source->status.code == NULL &&
+    /* Its broker may just be slow to confirm that there is nothing more. */
+    bool is_at_end = split->offset >= 0 && split->offset >= split->end_offset;
+    return !split->is_caught_up && !is_at_end && !split->is_finished && has_time && split->source->status.code == NULL &&
            strcmp(split->source->spec->type, "kafka-source") == 0 && facts->now_ms - quiet_since_ms(split) >= STALL_MS;
 }
 

@@ -483,6 +483,11 @@ START_TEST(test_stalled_split)
     ck_assert_str_eq(finding->split, "input-1");
     ck_assert_int_eq(finding->subtask, 1);
     expect_none(&f, "idle-split");
+    /* Read to the end, but the broker has not confirmed for a moment that it is one. */
+    json_t *unconfirmed = split("input-1", -1, TIME_UNSET, 90, 90);
+    json_object_set_new(unconfirmed, "is_caught_up", json_false());
+    report(&f, SOURCE, 1, times(0, 0), source_report(json_pack("[o]", unconfirmed), 0));
+    expect_none(&f, "stalled-split");
     /* Held up by others, it is slow; lately it had a record. */
     report(&f, SOURCE, 1, times(0, 0.9), source_report(json_pack("[o]", split("input-1", NOW, NOW, 7, 90)), 7));
     expect_none(&f, "stalled-split");
