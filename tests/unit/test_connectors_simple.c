@@ -176,6 +176,27 @@ START_TEST(a_sequence_with_an_end_bounds_the_source)
 }
 END_TEST
 
+/* Of a bound that the type does not hold once only the low bits counted. */
+START_TEST(datagen_bounds_fit_their_type)
+{
+    static const char *const bad[][2] = {{"\"max\":1000", "option max is 1000, which is no TINYINT"},
+                                         {"\"min\":-129", "option min is -129, which is no TINYINT"},
+                                         {"\"kind\":\"sequence\",\"start\":128", "option start is 128, which is no TINYINT"}};
+    for (size_t i = 0; i < 3; i++) {
+        char *options = heap_printf("{\"fields\":{\"n\":{%s}}}", bad[i][0]);
+        json_t *graph = source_graph("datagen-source", options, "[{\"name\":\"n\",\"type\":\"TINYINT\",\"nullable\":false}]", 1);
+        struct chain_harness chain;
+        char *text = error_take_text(chain_harness_try(&chain, graph, 0, 0, NULL));
+        ck_assert_msg(strstr(text, bad[i][1]) != NULL, "%s", text);
+        free(text);
+        free(options);
+        chain_harness_finish(&chain);
+        json_decref(graph);
+    }
+    sequence_gives("TINYINT", "\"start\":126,\"end\":127", "[[126],[127]]");
+}
+END_TEST
+
 START_TEST(collection_gives_its_rows)
 {
     json_t *graph = source_graph("collection-source", "{\"rows\":[{\"timestamp\":5,\"page\":\"/a\"},[6,\"/b\"]]}", CLICK_SCHEMA, 1);
@@ -580,6 +601,7 @@ int main(void)
     tcase_add_test(tcase, datagen_makes_the_playground_events);
     tcase_add_test(tcase, datagen_is_exact_across_restores);
     tcase_add_test(tcase, a_sequence_with_an_end_bounds_the_source);
+    tcase_add_test(tcase, datagen_bounds_fit_their_type);
     tcase_add_test(tcase, collection_gives_its_rows);
     tcase_add_test(tcase, files_are_read_line_by_line_and_resumed);
     tcase_add_test(tcase, long_lines_make_batches_of_fewer_rows);

@@ -40,7 +40,13 @@ static struct error *bound(const struct field *field, const json_t *options, con
         return NULL;
     if (!json_is_number(json) || (!is_real(field->type) && !json_is_integer(json)))
         return error_new(INVALID_PROGRAM, "datagen field %s: option %s is not a number of type %s", field->name, name, data_type_name(field->type));
-    *integer = json_is_integer(json) ? json_integer_value(json) : (int64_t)json_number_value(json);
+    int64_t least = INT64_MIN, most = INT64_MAX;
+    if (!is_real(field->type) && field->type != TYPE_TIMESTAMP)
+        integer_range(field->type, &least, &most);
+    if (json_is_integer(json) && (json_integer_value(json) < least || json_integer_value(json) > most))
+        return error_new(INVALID_PROGRAM, "datagen field %s: option %s is %" JSON_INTEGER_FORMAT ", which is no %s", field->name, name,
+                         json_integer_value(json), data_type_name(field->type));
+    *integer = json_integer_value(json);
     *real = json_number_value(json);
     return NULL;
 }
