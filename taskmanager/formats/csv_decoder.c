@@ -47,6 +47,8 @@ struct error *csv_options_parse(const json_t *json, struct csv_options *out)
     TRY(parse_char(json, "escape_character", &options.escape));
     if (json_is_true(json_object_get(json, "disable_quote_character")))
         options.quote = '\0';
+    if (options.escape == options.quote) /* a doubled quote, as without it */
+        options.escape = '\0';
     if (options.field_delimiter == options.quote || options.field_delimiter == options.escape)
         return error_new(INVALID_ARGUMENT, "format csv: field_delimiter must differ from the quote and escape characters");
     options.null_literal = json_string_value(json_object_get(json, "null_literal"));

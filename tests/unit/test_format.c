@@ -307,6 +307,7 @@ START_TEST(csv_fields)
     expect(csv, schema, "1,\"open", NULL);
     expect(csv, schema, "1,\"a\"b", NULL);
     expect(csv, schema, "1,\xff", NULL);
+    expect("{\"type\":\"csv\",\"escape_character\":\"\\\"\"}", schema, "\"3\",\"a\"\"b\"", "{\"a\":3,\"b\":\"a\\\"b\"}");
     expect("{\"type\":\"csv\",\"field_delimiter\":\"|\",\"escape_character\":\"\\\\\"}", schema, "3|a\\|b", "{\"a\":3,\"b\":\"a|b\"}");
 }
 END_TEST
