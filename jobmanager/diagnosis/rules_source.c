@@ -294,12 +294,12 @@ static void add_holding(const struct facts *facts, const struct source_facts *so
     free(others);
 }
 
-static void add_set_aside(const struct facts *facts, const struct split_facts *split, bool is_alone, struct diagnosis *out)
+/* effect: of its being idle, on the watermark. */
+static void add_set_aside(const struct facts *facts, const struct split_facts *split, const char *effect, struct diagnosis *out)
 {
     bool is_empty = split->last_record_ms <= 0;
     int64_t since_ms = quiet_since_ms(split);
     char *since = words_since(since_ms, facts->now_ms);
-    const char *effect = is_alone ? "the watermark goes on without it" : "so are the others, and the watermark stands still";
     struct finding *finding = diagnosis_add(out, DIAGNOSIS_INFO, since_ms, "Partition %s of \"%s\" is idle, %s %s: %s.", split->name,
                                             split->source->spec->name, is_empty ? "empty and without a record" : "without a record", since,
                                             effect);
@@ -318,7 +318,7 @@ static void check_idle_split(const struct facts *facts, const struct source_fact
     for (size_t i = 0; i < source->splits.count; i++)
         if (ahead == NULL || source->splits.items[i]->watermark > ahead->watermark)
             ahead = source->splits.items[i];
-    bool follows_time = has_watermarks(source->spec);
+    bool follows_time = has_watermarks(source->spec), others_go_on = false;
     for (size_t i = 0; ahead != NULL && i < source->splits.count; i++) {
         const struct split_facts *split = source->splits.items[i];
         /* Others went on after it fell silent. */
@@ -328,11 +328,15 @@ static void check_idle_split(const struct facts *facts, const struct source_fact
             vec_push(&holding, split);
         else if (split->idle_since_ms >= 0)
             vec_push(&aside, split);
+        others_go_on = others_go_on || (split->idle_since_ms < 0 && split->last_record_ms > 0);
     }
+    const char *effect = others_go_on                          ? "the watermark goes on without it"
+                         : aside.count == source->splits.count ? "so are the others, and the watermark stands still"
+                                                               : "the others have had no record yet, and the watermark waits for them";
     if (holding.count > 0)
         add_holding(facts, source, holding.items, holding.count, ahead, out);
     for (size_t i = 0; i < aside.count && i < SPLITS_NAMED_MAX; i++)
-        add_set_aside(facts, aside.items[i], aside.count < source->splits.count, out);
+        add_set_aside(facts, aside.items[i], effect, out);
     vec_finish(&holding);
     vec_finish(&aside);
 }

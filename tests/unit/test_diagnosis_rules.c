@@ -506,6 +506,12 @@ START_TEST(test_idle_split_set_aside)
     report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o,o]", split("input-0", f.now_ms, NOW, 90, 90), idle), 90));
     expect(&f, "idle-split", DIAGNOSIS_INFO, "Partition input-1 of \"Source: Clicks\" is idle, empty and without a record since");
     ck_assert(f.diagnosis.is_healthy);
+    ck_assert_ptr_nonnull(strstr(f.diagnosis.findings.items[0].sentence, "the watermark goes on without it"));
+    /* The other one is empty as well, and not idle yet. */
+    idle = split("input-1", -1, TIME_UNSET, 0, 0);
+    json_object_set_new(idle, "idle_since", json_integer(NOW + 3000));
+    report(&f, SOURCE, 0, times(0, 0), source_report(json_pack("[o,o]", split("input-0", -1, TIME_UNSET, 0, 0), idle), 0));
+    expect(&f, "idle-split", DIAGNOSIS_INFO, "the others have had no record yet, and the watermark waits for them");
     teardown(&f);
 }
 END_TEST
