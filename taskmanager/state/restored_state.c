@@ -1,6 +1,7 @@
 /* Restoring from state files: see snapshot.h. Files of all old subtasks of one operator, verified when opened and again as
  * they are read; keyed entries are filtered to the new subtask's key groups. Thread: the task that restores. */
 #include "common/base/check.h"
+#include "common/base/hash_map.h"
 #include "common/base/heap.h"
 #include "common/base/vec.h"
 #include "taskmanager/state/row_codec.h"
@@ -11,6 +12,16 @@
 #include <inttypes.h>
 #include <string.h>
 
+struct section_place {
+    const struct state_file_reader *file;
+    const struct state_section *section;
+};
+
+/* The sections of one name, in handle order: one from each old subtask. */
+struct named_sections {
+    VEC(struct section_place) places;
+};
+
 struct restored_state {
     struct id operator_id;
     uint32_t subtask_index;
@@ -19,6 +30,7 @@ struct restored_state {
     uint32_t key_group_last;
     bool is_in_flight; /* only what was in flight is read, else only the rest */
     VEC(struct state_file_reader *) files; /* in handle order */
+    struct hash_map sections;              /* struct named_sections by name: a window operator has a section a window */
 };
 
 /* ---- opening ---- */
@@ -92,6 +104,24 @@ static struct error *open_handle(struct restored_state *state, const char *direc
     return verify_chunks(state, file);
 }
 
+static void find_sections(struct restored_state *state)
+{
+    for (size_t f = 0; f < state->files.count; f++) {
+        const struct state_file_reader *file = state->files.items[f];
+        for (uint32_t s = 0; s < file->index.section_count; s++) {
+            const struct state_section *section = &file->index.sections[s];
+            if (!id_equals(section->operator_id, state->operator_id))
+                continue;
+            struct named_sections *named = hash_map_get_text(&state->sections, section->name);
+            if (named == NULL) {
+                named = heap_new(struct named_sections);
+                hash_map_put_text(&state->sections, section->name, named);
+            }
+            vec_push(&named->places, ((struct section_place){file, section}));
+        }
+    }
+}
+
 /* Takes state. */
 static struct error *open_handles(struct restored_state *state, const char *directory, const json_t *handles, struct restored_state **out)
 {
@@ -103,6 +133,7 @@ static struct error *open_handles(struct restored_state *state, const char *dire
         restored_state_close(state);
         return err;
     }
+    find_sections(state);
     *out = state;
     return NULL;
 }
@@ -147,6 +178,12 @@ void restored_state_close(struct restored_state *state)
     for (size_t i = 0; i < state->files.count; i++)
         state_file_close(state->files.items[i]);
     vec_finish(&state->files);
+    for (size_t i = 0; i < state->sections.count; i++) {
+        struct named_sections *named = state->sections.entries[i].value;
+        vec_finish(&named->places);
+        free(named);
+    }
+    hash_map_finish(&state->sections);
     free(state);
 }
 
@@ -156,11 +193,17 @@ static struct error *each_section(struct restored_state *state, const char *name
                                                               const struct state_section *section),
                                   void *arg)
 {
+    if (name != NULL) {
+        const struct named_sections *named = hash_map_get_text(&state->sections, name);
+        for (size_t i = 0; named != NULL && i < named->places.count; i++)
+            TRY(on_section(arg, state, named->places.items[i].file, named->places.items[i].section));
+        return NULL;
+    }
     for (size_t f = 0; f < state->files.count; f++) {
         const struct state_file_reader *file = state->files.items[f];
         for (uint32_t s = 0; s < file->index.section_count; s++) {
             const struct state_section *section = &file->index.sections[s];
-            if (id_equals(section->operator_id, state->operator_id) && (name == NULL || strcmp(section->name, name) == 0))
+            if (id_equals(section->operator_id, state->operator_id))
                 TRY(on_section(arg, state, file, section));
         }
     }
@@ -243,16 +286,19 @@ struct error *restored_state_items(struct restored_state *state, const char *sta
 
 /* ---- tables ---- */
 
+/* Each name once: at its first keyed section. */
 static struct error *list_table(void *arg, struct restored_state *state, const struct state_file_reader *file, const struct state_section *section)
 {
     json_t *tables = arg;
-    (void)state;
     (void)file;
     if (section->kind != STATE_KEYED)
         return NULL;
-    for (size_t i = 0; i < json_array_size(tables); i++)
-        if (strcmp(json_string_value(json_object_get(json_array_get(tables, i), "name")), section->name) == 0)
-            return NULL;
+    const struct named_sections *named = hash_map_get_text(&state->sections, section->name);
+    size_t first = 0;
+    while (named->places.items[first].section->kind != STATE_KEYED)
+        first++;
+    if (named->places.items[first].section != section)
+        return NULL;
     json_t *meta = json_object_get(section->meta, "meta");
     json_array_append_new(tables, json_pack("{s:s, s:O?}", "name", section->name, "meta", meta != NULL ? meta : json_null()));
     return NULL;

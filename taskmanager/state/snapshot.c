@@ -4,6 +4,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/check.h"
+#include "common/base/hash_map.h"
 #include "common/base/heap.h"
 #include "common/base/vec.h"
 #include "taskmanager/net/in_flight.h"
@@ -29,6 +30,8 @@ struct snapshot_part {
 struct snapshot {
     struct id operator_id;
     VEC(struct snapshot_part) parts;
+    struct hash_map part_numbers; /* of the operator in hand: kind and name to the part's number + 1. A window operator has a part a window */
+    struct bytes_writer key;      /* of the map */
 };
 
 /* ---- taking ---- */
@@ -41,22 +44,29 @@ struct snapshot *snapshot_create(void)
 void snapshot_begin_operator(struct snapshot *snapshot, struct id operator_id)
 {
     snapshot->operator_id = operator_id;
+    hash_map_finish(&snapshot->part_numbers);
+}
+
+static void part_key(struct snapshot *snapshot, const char *name, enum state_kind kind)
+{
+    snapshot->key.length = 0;
+    bytes_write_u8(&snapshot->key, (uint8_t)kind);
+    bytes_write(&snapshot->key, name, strlen(name));
 }
 
 static struct snapshot_part *find_part(struct snapshot *snapshot, const char *name, enum state_kind kind)
 {
-    for (size_t i = snapshot->parts.count; i > 0; i--) { /* the newest is the usual one */
-        struct snapshot_part *part = &snapshot->parts.items[i - 1];
-        if (part->kind == kind && id_equals(part->operator_id, snapshot->operator_id) && strcmp(part->name, name) == 0)
-            return part;
-    }
-    return NULL;
+    part_key(snapshot, name, kind);
+    void *number = hash_map_get(&snapshot->part_numbers, snapshot->key.data, snapshot->key.length);
+    return number != NULL ? &snapshot->parts.items[(uintptr_t)number - 1] : NULL;
 }
 
 static struct snapshot_part *add_part(struct snapshot *snapshot, const char *name, enum state_kind kind)
 {
     struct snapshot_part part = {.operator_id = snapshot->operator_id, .name = heap_strdup(name), .kind = kind};
     vec_push(&snapshot->parts, part);
+    part_key(snapshot, name, kind);
+    hash_map_put(&snapshot->part_numbers, snapshot->key.data, snapshot->key.length, (void *)(uintptr_t)snapshot->parts.count);
     return &snapshot->parts.items[snapshot->parts.count - 1];
 }
 
@@ -108,6 +118,8 @@ void snapshot_destroy(struct snapshot *snapshot)
         json_decref(part->meta);
     }
     vec_finish(&snapshot->parts);
+    hash_map_finish(&snapshot->part_numbers);
+    bytes_writer_finish(&snapshot->key);
     free(snapshot);
 }
 
@@ -256,7 +268,7 @@ static json_t *handle_of(const struct state_index *index, size_t first, const ch
 
 static bool is_first_of_operator(const struct state_index *index, size_t section)
 {
-    for (size_t i = 0; i < section; i++)
+    for (size_t i = section; i-- > 0;) /* mostly it is the one before */
         if (id_equals(index->sections[i].operator_id, index->sections[section].operator_id))
             return false;
     return true;

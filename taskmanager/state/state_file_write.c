@@ -153,7 +153,8 @@ void state_file_begin_section(struct state_file_writer *writer, struct id operat
 {
     struct state_index *index = &writer->index;
     sum_block(writer);
-    index->sections = heap_realloc(index->sections, index->section_count + 1, sizeof *index->sections);
+    if ((index->section_count & (index->section_count - 1)) == 0) /* full: room for as many again */
+        index->sections = heap_realloc(index->sections, index->section_count > 0 ? 2 * (size_t)index->section_count : 1, sizeof *index->sections);
     index->sections[index->section_count++] = (struct state_section){
         .operator_id = operator_id, .name = heap_strdup(name), .kind = kind, .meta = meta != NULL ? meta : json_object()};
     writer->chunk = NULL;

@@ -542,6 +542,44 @@ START_TEST(an_empty_snapshot_writes_nothing)
 }
 END_TEST
 
+/* A window operator has a table a window, and of windows that wait for their time there may be very many: what is quadratic in them would
+ * not end within the test's time. */
+START_TEST(sixty_thousand_tables)
+{
+    enum { TABLES = 60000 };
+    make_directory();
+    struct state_table *table = bytes_table(0, GROUPS - 1);
+    put(table, 1, 42);
+    struct snapshot *snapshot = snapshot_create();
+    struct snapshot_result result;
+    char name[32];
+    for (int i = 0; i < 2 * TABLES; i++) {
+        if (i % TABLES == 0)
+            snapshot_begin_operator(snapshot, i == 0 ? operator_a : operator_b);
+        snprintf(name, sizeof name, "window/%d", i);
+        snapshot_add_table(snapshot, name, table, NULL);
+    }
+    no_error(snapshot_write(snapshot, directory, "state", 0, 0, GROUPS - 1, &result));
+    snapshot_destroy(snapshot);
+    struct restored_state *state;
+    no_error(restored_state_open(directory, result.handles, operator_b, 0, 1, 0, GROUPS - 1, &state));
+    json_t *tables = restored_state_tables(state), *one;
+    size_t index;
+    ck_assert_uint_eq(json_array_size(tables), TABLES);
+    json_array_foreach(tables, index, one)
+    {
+        put(table, 1, 0);
+        no_error(restored_state_load(state, json_string_value(json_object_get(one, "name")), table));
+        ck_assert_uint_eq(get(table, 1), 42);
+    }
+    state_table_destroy(table);
+    json_decref(tables);
+    json_decref(result.handles);
+    restored_state_close(state);
+    remove_directory();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("snapshot");
@@ -556,5 +594,6 @@ int main(void)
     tcase_add_test(tcase, every_damaged_byte_is_noticed);
     tcase_add_test(tcase, a_full_disk_leaves_no_file);
     tcase_add_test(tcase, an_empty_snapshot_writes_nothing);
+    tcase_add_test(tcase, sixty_thousand_tables);
     return run_suite(suite);
 }
