@@ -155,7 +155,7 @@ static struct job_graph *graph_create(const struct sim_job *job, json_t *config)
         operator->type = heap_strdup("process");
         operator->slot_sharing_group = heap_strdup("default");
         operator->parallelism = job->parallelism[v];
-        operator->max_parallelism = 128;
+        operator->max_parallelism = SIM_KEY_GROUPS;
         operator->options = json_object();
         operator->vertex = v;
         if (v > 0) {
@@ -168,7 +168,7 @@ static struct job_graph *graph_create(const struct sim_job *job, json_t *config)
         vertex->id.bytes[15] = (uint8_t)v;
         vertex->name = heap_printf("vertex %u", v);
         vertex->parallelism = job->parallelism[v];
-        vertex->max_parallelism = 128;
+        vertex->max_parallelism = SIM_KEY_GROUPS;
         vertex->operators = heap_new(uint32_t);
         vertex->operators[0] = v;
         vertex->operator_count = 1;

@@ -13,6 +13,7 @@
 #define SIM_JOBS_MAX 6
 #define SIM_PARALLELISM_MAX 3
 #define SIM_VERTICES_MAX 3
+#define SIM_KEY_GROUPS 4 /* so few that ranges of different parallelisms share single ones */
 #define SIM_TASKS_MAX (SIM_PARALLELISM_MAX * SIM_VERTICES_MAX)
 
 /* Bugs that can be put between core and world, or into the core's settings: each must be found. */

@@ -240,9 +240,11 @@ static void ack_now(struct sim *sim, struct sim_item *item)
     struct sim_file *file = sim_file_write(sim, checkpoint->directory, path, token);
     file->writer = runner;
     file->is_final = is_final;
-    message->json = json_pack("[{s:s,s:s,s:i,s:i,s:i,s:i,s:I}]", "operator", id_format(operator).hex, "path", path, "size", 100, "subtask",
-                              (int)task->subtask,
-                              "key_group_first", 0, "key_group_last", 127, "token", (json_int_t)token);
+    uint32_t first, last;
+    key_group_range(task->subtask, SIM_KEY_GROUPS, runner->job->parallelism[task->vertex], &first, &last);
+    message->json = json_pack("[{s:s,s:s,s:i,s:i,s:i,s:i,s:I,s:[s]}]", "operator", id_format(operator).hex, "path", path, "size", 100, "subtask",
+                              (int)task->subtask, "key_group_first", (int)first, "key_group_last", (int)last, "token", (json_int_t)token,
+                              "kinds", task->vertex == 0 ? "union" : "keyed");
     message->json2 = json_object();
     json_object_set_new(message->json2, id_format(operator).hex, json_pack("{s:[i,i],s:i}", "rows_in", 0, 0, "rows_out", 0));
     message->event.ack.state = message->json;
@@ -311,6 +313,18 @@ void world_task_fail(struct sim *sim, struct sim_task *task, struct error *error
 
 /* ---------------------------------------------------------------- tasks: start and restore */
 
+/* Sources have union state, which all get; keyed state goes where its key groups are. */
+static bool holds_of(const json_t *handle, const struct sim_task *task)
+{
+    uint32_t parallelism = task->runner->job->parallelism[task->vertex];
+    bool holds = task->vertex == 0;
+    for (uint32_t group = 0; group < SIM_KEY_GROUPS; group++)
+        holds = holds || (key_group_owner(group, SIM_KEY_GROUPS, parallelism) == task->subtask &&
+                          group >= (uint32_t)json_integer_value(json_object_get(handle, "key_group_first")) &&
+                          group <= (uint32_t)json_integer_value(json_object_get(handle, "key_group_last")));
+    return holds;
+}
+
 static void check_restore(struct sim *sim, struct sim_task *task)
 {
     struct sim_job *job = task->runner->job;
@@ -342,7 +356,7 @@ static void check_restore(struct sim *sim, struct sim_task *task)
     size_t index, stored = 0, given = 0;
     json_t *handle;
     json_array_foreach(json_object_get(directory->metadata, "state"), index, handle)
-        stored += strcmp(json_string_value(json_object_get(handle, "operator")), hex.hex) == 0;
+        stored += strcmp(json_string_value(json_object_get(handle, "operator")), hex.hex) == 0 && holds_of(handle, task);
     json_array_foreach(json_object_get(json_object_get(task->restore, "handles"), hex.hex), index, handle) {
         given++;
         uint64_t token = sim_file_token(sim, path, json_string_value(json_object_get(handle, "path")));
