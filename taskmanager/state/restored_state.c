@@ -9,8 +9,11 @@
 #include "taskmanager/state/state_file.h"
 #include "taskmanager/state/state_table.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct section_place {
     const struct state_file_reader *file;
@@ -122,6 +125,23 @@ static void find_sections(struct restored_state *state)
     }
 }
 
+/* Where not even the directory is that holds the checkpoint's own one, this machine lacks the file system rather than the checkpoint its files:
+ * that is no damage, and the checkpoint stays good for an attempt that sees it. */
+static struct error *check_mounted(const char *directory)
+{
+    char *parent = heap_strdup(directory);
+    char *slash = strrchr(parent, '/');
+    struct error *err = NULL;
+    if (slash != NULL && slash != parent) {
+        *slash = '\0';
+        if (access(parent, F_OK) != 0 && errno == ENOENT)
+            err = error_with_hint(error_new(IO, "%s does not exist on this machine", parent),
+                                  "the file system of checkpoints and savepoints must be mounted at the same place on every taskmanager");
+    }
+    free(parent);
+    return err;
+}
+
 /* Takes state. */
 static struct error *open_handles(struct restored_state *state, const char *directory, const json_t *handles, struct restored_state **out)
 {
@@ -129,6 +149,11 @@ static struct error *open_handles(struct restored_state *state, const char *dire
         struct error *err = open_handle(state, directory, json_array_get(handles, i));
         if (err == NULL)
             continue;
+        struct error *mount_err = check_mounted(directory);
+        if (mount_err != NULL) {
+            error_free(err);
+            err = mount_err;
+        }
         err = error_wrap(err, "could not restore the state of operator %s from %s", id_format(state->operator_id).hex, directory);
         restored_state_close(state);
         return err;

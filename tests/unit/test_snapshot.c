@@ -466,6 +466,21 @@ static void expect_corrupt(const json_t *handles, size_t position)
     state_table_destroy(table);
 }
 
+/* A machine that does not see the place of the checkpoints says nothing about them. */
+START_TEST(a_missing_file_system_is_no_damage)
+{
+    json_t *handles = json_pack("[{s:s,s:s}]", "operator", id_format(operator_a).hex, "path", "state-file");
+    struct restored_state *state;
+    struct error *err = restored_state_open("/nowhere/job/chk-7", handles, operator_a, 0, 1, 0, GROUPS - 1, &state);
+    ck_assert_ptr_nonnull(err);
+    char *text = error_text(err);
+    ck_assert_msg(err->code == ERR_IO && strstr(text, "/nowhere/job does not exist on this machine") != NULL, "%s", text);
+    free(text);
+    error_free(err);
+    json_decref(handles);
+}
+END_TEST
+
 START_TEST(every_damaged_byte_is_noticed)
 {
     make_directory();
@@ -592,6 +607,7 @@ int main(void)
     tcase_add_test(tcase, packed_records_come_back);
     tcase_add_test(tcase, entries_of_every_size);
     tcase_add_test(tcase, every_damaged_byte_is_noticed);
+    tcase_add_test(tcase, a_missing_file_system_is_no_damage);
     tcase_add_test(tcase, a_full_disk_leaves_no_file);
     tcase_add_test(tcase, an_empty_snapshot_writes_nothing);
     tcase_add_test(tcase, sixty_thousand_tables);
