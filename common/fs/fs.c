@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdbool.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 
 struct error *fs_make_directories(const char *path)
 {
-    enum { VANISHED_MAX = 64 };
+    enum { VANISHED_MAX = 1000 };
     char *partial = heap_strdup(path);
     struct error *err = NULL;
     int vanished_count = 0;
@@ -32,10 +33,13 @@ struct error *fs_make_directories(const char *path)
         if (!is_there && !is_parent_gone)
             err = error_errno(errno, "could not make the directory %s", partial);
         *at = kept;
-        if (is_parent_gone) /* somebody has removed it, empty as it was, in between: from the start */
+        if (is_parent_gone) {
+            /* Somebody is removing it, empty as it is: from the start, when that is done. */
+            sched_yield();
             at = partial;
-        else if (kept == '\0')
+        } else if (kept == '\0') {
             break;
+        }
     }
     free(partial);
     struct stat info;
