@@ -169,3 +169,27 @@ def test_all_checkpoints_vanish(env):
     assert "no intact checkpoint is left" in exceptions(cluster, job) and "chk-1" in exceptions(cluster, job), exceptions(cluster, job)
     assert "will not be used again" in log_text(cluster)
     assert [json.loads(text)["n"] for _, _, text in kafka.read(env.topic("out"))] == [1, 2, 3, 4, 5]
+
+
+def test_place_of_checkpoints_is_away(env):
+    """The file system of the checkpoints is not there when the job restarts: that is said, no checkpoint counts as damaged, and when the
+    file system is back the job goes on from where it was."""
+    kafka = env.kafka()
+    cluster = env.cluster(1)
+    produce(kafka, env.topic("in"), [event(1) for _ in range(5)])
+    job = run_records(cluster, kafka, "--topics", env.topic("in"), "--job", "sums", "--checkpointing", "3600000", output=env.topic("out"))
+    wait_rows(cluster, kafka, env.topic("out"), 5)
+    cluster.flink("checkpoint", job)
+    cluster.wait_checkpoint(job, 1)
+    place = os.path.join(cluster.directory, "checkpoints")
+    os.rename(place, place + ".away")
+    cluster.taskmanagers[0].kill()
+    cluster.taskmanagers[0].wait()
+    cluster.add_taskmanager()
+    cluster.wait(lambda: f"{place}/{job} does not exist on this machine" in exceptions(cluster, job), 20, "the restore to fail")
+    os.rename(place + ".away", place)
+    produce(kafka, env.topic("in"), [event(1) for _ in range(5)])
+    rows = wait_rows(cluster, kafka, env.topic("out"), 10)
+    assert [json.loads(r)["n"] for r in rows] == list(range(1, 11)), rows
+    assert "will not be used again" not in log_text(cluster)
+    cluster.flink("cancel", job)
