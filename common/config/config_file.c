@@ -261,6 +261,10 @@ struct error *config_parse(struct config *config, const char *text, size_t lengt
         return error_new(INVALID_CONFIG, "%s has more than %d bytes", name, FILE_BYTES_MAX);
     if (memchr(text, '\0', length) != NULL)
         return error_new(INVALID_CONFIG, "%s is not a text file", name);
+    if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* the byte order mark of some editors is no part of the first key */
+        text += 3;
+        length -= 3;
+    }
     bool is_lines = strcmp(name, "FLINK_PROPERTIES") == 0 || is_flat(text, length, is_legacy_name(name));
     return is_lines ? parse_lines(config, text, length, name) : parse_yaml(config, text, length, name);
 }

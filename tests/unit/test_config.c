@@ -180,6 +180,8 @@ START_TEST(legacy_lines_are_read)
     parse("\n   jobmanager.rpc.address: jobmanager\n   parallelism.default: 2\n", "FLINK_PROPERTIES");
     ck_assert_str_eq(config_text(config, OPTION_JOBMANAGER_RPC_ADDRESS), "jobmanager");
     ck_assert_int_eq(config_int(config, OPTION_PARALLELISM_DEFAULT), 2);
+    parse("\xef\xbb\xbfparallelism.default: 3\n", "flink-conf.yaml"); /* of an editor that begins files with a byte order mark */
+    ck_assert_int_eq(config_int(config, OPTION_PARALLELISM_DEFAULT), 3);
     const char *text = "a: b\nnonsense\n";
     expect_error(config_parse(config, text, strlen(text), "FLINK_PROPERTIES"), "FLINK_PROPERTIES:2: expected `key: value`");
 }
