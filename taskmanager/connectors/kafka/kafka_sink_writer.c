@@ -255,6 +255,14 @@ static struct error *produce(struct kafka_sink_writer *self, struct span key)
     return NULL;
 }
 
+static void show_metrics(struct kafka_sink_writer *self)
+{
+    op_metric_set(&self->op, "numBytesSend", (double)self->sent_bytes);
+    if (self->latency_us >= 0)
+        op_metric_set(&self->op, "currentSendTime", (double)self->latency_us / 1000);
+    op_metric_set(&self->op, "numRecordsSendErrors", (double)self->error_count);
+}
+
 static struct error *write_rows(struct kafka_sink_writer *self, const struct batch *batch, const struct batch *key_batch)
 {
     for (uint32_t row = 0; row < batch->row_count; row++) {
@@ -269,10 +277,7 @@ static struct error *write_rows(struct kafka_sink_writer *self, const struct bat
     }
     rd_kafka_poll(self->producer, 0);
     follow_delivery(self);
-    op_metric_set(&self->op, "numBytesSend", (double)self->sent_bytes);
-    if (self->latency_us >= 0)
-        op_metric_set(&self->op, "currentSendTime", (double)self->latency_us / 1000);
-    op_metric_set(&self->op, "numRecordsSendErrors", (double)self->error_count);
+    show_metrics(self);
     return take_failure(self);
 }
 
@@ -304,6 +309,7 @@ static struct error *flush(struct kafka_sink_writer *self)
     op_wait_begin(&self->op);
     struct error *err = flush_all(self);
     op_wait_end(&self->op);
+    show_metrics(self); /* what the last rows changed: others may not come for long */
     return err;
 }
 
